@@ -1,0 +1,15 @@
+"""Asymmetric Loss (ASL) for MMDetection.
+
+Importing this package registers ``AsymmetricLoss`` in MMDetection's registry
+and adds what an OpenMMLab installation without compiled operators lacks.
+"""
+
+from asl_det.registry import MODELS  # first: says what to install where mmdet is missing
+from asl_det import compat
+
+compat.install()
+
+from asl_det import hooks, losses  # noqa: E402
+
+__version__ = '0.1.0'
+__all__ = ['MODELS', 'hooks', 'losses']

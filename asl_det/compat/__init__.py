@@ -1,0 +1,19 @@
+"""What an installed OpenMMLab stack lacks, added without touching its files.
+
+``install`` runs at ``import asl_det`` and steps aside where it is not needed:
+
+- ``mmcv._ext`` (mmcv-lite, or onedl-mmcv from PyPI): a stand-in on top of
+  torchvision, only where Python finds no compiled module of that name.
+- checkpoints (mmengine 0.10.x, onedl-mmengine 0.10.x): loaded by allow-list.
+"""
+
+from asl_det.compat import checkpoint, operators
+from asl_det.compat.checkpoint import UnsafeCheckpointError
+
+__all__ = ['UnsafeCheckpointError', 'install']
+
+
+def install() -> None:
+    """Add what is missing. Safe to call again."""
+    operators.install()
+    checkpoint.install()

@@ -1,0 +1,204 @@
+"""A small COCO data set of real handwritten digits, made on the spot.
+
+The digits are the 1,797 scans of scikit-learn's ``load_digits`` (8 x 8 px, UCI
+Optical Recognition of Handwritten Digits), enlarged and placed on cluttered
+canvases. Training and validation images never share a scan.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Dict, List, Tuple, Union
+
+import cv2
+import numpy as np
+
+SPLITS = ('train', 'val')
+
+
+def make_digits(root: Union[str, Path],
+                *,
+                num_train: int = 1000,
+                num_val: int = 300,
+                size: int = 160,
+                digits_per_image: Tuple[int, int] = (2, 6),
+                digit_size: Tuple[int, int] = (20, 56),
+                max_overlap: float = 0.1,
+                clutter: int = 6,
+                seed: int = 0) -> bool:
+    """Write the data set once: PNG files and COCO json.
+
+    Args:
+        root: folder that gets ``train/``, ``val/``, ``instances_train.json``
+            and ``instances_val.json``.
+        num_train: number of training images.
+        num_val: number of validation images.
+        size: side of the square canvas in pixels.
+        digits_per_image: fewest and most digits; fewer appear where no free
+            place is found.
+        digit_size: smallest and largest height of a digit in pixels.
+        max_overlap: share of a digit's box that another box may cover, in
+            [0, 1].
+        clutter: most distracting strokes on a canvas.
+        seed: image ``i`` of a split depends on the seed and ``i`` alone.
+
+    Returns:
+        Whether anything was written; False if the same data is there already.
+
+    Raises:
+        ValueError: for arguments out of range, or if ``root`` holds a data
+            set made with other arguments.
+    """
+    settings = dict(size=size, digits_per_image=list(digits_per_image),
+                    digit_size=list(digit_size), max_overlap=max_overlap, clutter=clutter,
+                    seed=seed)
+    _check(settings, num_train, num_val)
+    root = Path(root)
+    written = False
+    for split, count in zip(SPLITS, (num_train, num_val)):
+        target = root / f'instances_{split}.json'
+        info = dict(description='asl_det digits', split=split, images=count, **settings)
+        if target.is_file():
+            found = json.loads(target.read_text())['info']
+            if found != info:
+                changed = [k for k in info if found.get(k) != info[k]]
+                raise ValueError(
+                    f'{target} was made with other settings ('
+                    + ', '.join(f'{k}={found.get(k)}, asked {info[k]}' for k in changed)
+                    + f'): choose another folder, or delete {root} to make it anew')
+            continue
+        coco = _write_split(root, split, count, settings)
+        # Last and at once: an interrupted run leaves no json and is made again.
+        partial = target.with_suffix('.partial')
+        partial.write_text(json.dumps(dict(info=info, **coco)))
+        partial.replace(target)
+        written = True
+    return written
+
+
+def draw_canvas(rng: np.random.Generator, scans: np.ndarray, labels: np.ndarray, *, size: int,
+                digits_per_image: Tuple[int, int], digit_size: Tuple[int, int],
+                max_overlap: float, clutter: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One canvas of digits.
+
+    Args:
+        rng: source of every choice.
+        scans: ``(M, 8, 8)`` in [0, 1], to draw from.
+        labels: ``(M,)`` in 0..9.
+        size, digits_per_image, digit_size, max_overlap, clutter: as in
+            :func:`make_digits`.
+
+    Returns:
+        The image ``(size, size, 3)`` uint8, boxes ``(K, 4)`` as x, y, width,
+        height in pixels around the strokes, and labels ``(K,)``.
+    """
+    background = rng.uniform(0, 110, 3)
+    gradient = np.linspace(0, rng.uniform(-40, 40), size)[None, :, None]
+    image = np.empty((size, size, 3), np.float32)
+    image[:] = np.clip(background + gradient, 0, 255)
+    for _ in range(rng.integers(0, clutter + 1)):
+        _draw_stroke(rng, image)
+
+    boxes: List[Tuple[int, int, int, int]] = []
+    classes: List[int] = []
+    for _ in range(rng.integers(digits_per_image[0], digits_per_image[1] + 1)):
+        index = rng.integers(len(scans))
+        height = int(rng.integers(digit_size[0], digit_size[1] + 1))
+        alpha = _enlarge(scans[index], height)
+        for _ in range(20):  # tries to find a free place
+            x, y = rng.integers(0, size - np.array(alpha.shape[::-1]) + 1)
+            box = (int(x), int(y), alpha.shape[1], alpha.shape[0])
+            if all(_covered(box, other) <= max_overlap for other in boxes):
+                colour = background + rng.uniform(90, 145, 3)
+                region = image[y:y + alpha.shape[0], x:x + alpha.shape[1]]
+                region += alpha[..., None] * (colour - region)
+                boxes.append(box)
+                classes.append(int(labels[index]))
+                break
+    image += 6 * rng.standard_normal(image.shape, dtype=np.float32)
+    return (image.clip(0, 255).astype(np.uint8), np.array(boxes).reshape(-1, 4),
+            np.array(classes, dtype=np.int64))
+
+
+def _check(settings: Dict[str, Any], num_train: int, num_val: int) -> None:
+    smallest, largest = settings['digit_size']
+    fewest, most = settings['digits_per_image']
+    problems = [
+        (num_train < 1 or num_val < 1, f'num_train={num_train}, num_val={num_val}: '
+         'expected at least 1 each'),
+        (not 8 <= smallest <= largest <= settings['size'],
+         f'digit_size={smallest, largest}: expected 8 <= smallest <= largest <= size '
+         f'({settings["size"]})'),
+        (not 1 <= fewest <= most, f'digits_per_image={fewest, most}: '
+         'expected 1 <= fewest <= most'),
+        (not 0 <= settings['max_overlap'] <= 1,
+         f'max_overlap={settings["max_overlap"]}: expected a share in [0, 1]'),
+        (settings['clutter'] < 0, f'clutter={settings["clutter"]}: expected 0 or more'),
+    ]
+    for wrong, message in problems:
+        if wrong:
+            raise ValueError(message)
+
+
+def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any]) -> Dict[str, Any]:
+    scans, labels = load_scans(split)
+    drawing = {k: v for k, v in settings.items() if k != 'seed'}
+    (root / split).mkdir(parents=True, exist_ok=True)
+
+    def write_image(i: int) -> Tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng([settings['seed'], SPLITS.index(split), i])
+        canvas, boxes, classes = draw_canvas(rng, scans, labels, **drawing)
+        path = str(root / split / f'{i:06d}.png')
+        if not cv2.imwrite(path, canvas, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise OSError(f'{path} could not be written')
+        return boxes, classes
+
+    with ThreadPoolExecutor() as pool:
+        contents = list(pool.map(write_image, range(count)))
+    images, annotations = [], []
+    for i, (boxes, classes) in enumerate(contents):
+        images.append(dict(id=i + 1, file_name=f'{i:06d}.png', width=settings['size'],
+                           height=settings['size']))
+        for box, label in zip(boxes.tolist(), classes.tolist()):
+            annotations.append(dict(id=len(annotations) + 1, image_id=i + 1, category_id=label + 1,
+                                    bbox=box, area=box[2] * box[3], iscrowd=0))
+    categories = [dict(id=d + 1, name=str(d)) for d in range(10)]
+    return dict(images=images, annotations=annotations, categories=categories)
+
+
+def load_scans(split: str) -> Tuple[np.ndarray, np.ndarray]:
+    """The scans ``(M, 8, 8)`` in [0, 1] and labels ``(M,)`` of a split; every fifth is 'val'."""
+    from sklearn.datasets import load_digits
+    digits = load_digits()
+    chosen = (np.arange(len(digits.target)) % 5 == 0) == (split == 'val')
+    return (digits.images[chosen] / 16).astype(np.float32), digits.target[chosen]
+
+
+def _enlarge(scan: np.ndarray, height: int) -> np.ndarray:
+    """The scan as an opacity map, cut to its strokes, ``height`` pixels high."""
+    smooth = cv2.resize(scan, (96, 96), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    rows, columns = np.where((smooth > 0.3).any(1))[0], np.where((smooth > 0.3).any(0))[0]
+    cut = smooth[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
+    width = max(3, min(height, round(height * cut.shape[1] / cut.shape[0])))
+    return cv2.resize(cut, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _covered(a: Tuple[int, ...], b: Tuple[int, ...]) -> float:
+    """The intersection of two boxes as a share of the smaller one."""
+    w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(w, 0) * max(h, 0) / min(a[2] * a[3], b[2] * b[3])
+
+
+def _draw_stroke(rng: np.random.Generator, image: np.ndarray) -> None:
+    """A line or an arc of random colour, as a distraction."""
+    size = image.shape[0]
+    colour = tuple(rng.uniform(0, 200, 3).tolist())
+    start, end = rng.integers(0, size, 2).tolist(), rng.integers(0, size, 2).tolist()
+    thickness = int(rng.integers(1, 4))
+    if rng.random() < 0.5:
+        cv2.line(image, start, end, colour, thickness, cv2.LINE_AA)
+    else:
+        axes = rng.integers(5, size // 4 + 6, 2).tolist()
+        cv2.ellipse(image, start, axes, float(rng.uniform(0, 360)), 0,
+                    float(rng.uniform(60, 360)), colour, thickness, cv2.LINE_AA)

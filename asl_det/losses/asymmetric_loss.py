@@ -1,0 +1,237 @@
+"""The asymmetric loss as an MMDetection module."""
+
+import math
+import os
+from typing import Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from asl_det.losses.functional import asymmetric_loss
+from asl_det.registry import MODELS
+
+Target = Union[Tensor, Tuple[Tensor, Tensor]]
+
+
+@MODELS.register_module()
+class AsymmetricLoss(nn.Module):
+    r"""Asymmetric loss (ASL) for every sigmoid classification head.
+
+    The equation and its parameters are in
+    :func:`asl_det.losses.asymmetric_loss`.
+
+    Args:
+        use_sigmoid: must be True. mmdet's heads read it from the config to
+            decide on the number of channels, so a config must state it.
+        gamma_neg: focusing exponent for negatives, >= 0.
+        gamma_pos: focusing exponent for positives, >= 0.
+        clip: probability margin in [0, 1): negatives at or below it cost
+            nothing and have no gradient.
+        alpha: class balance in [0, 1] as in mmdet's ``FocalLoss``: positives
+            times ``alpha``, negatives times ``1 - alpha``. None: no balance.
+        disable_torch_grad_focal_loss: hold the focusing weights constant in
+            the backward pass, as the reference's training script does.
+        class_weight: one weight >= 0 per class, applied to every entry of
+            that class.
+        reduction: 'mean', 'sum' or 'none'.
+        loss_weight: factor of the result.
+        activated: ``pred`` holds probabilities instead of logits.
+        ignore_index: target value for "unknown": such entries contribute
+            neither to the sum nor to the count of a mean. Not 0 or 1.
+        check_targets: whether target values are checked at every call. None:
+            on CPU always, on CUDA only where the environment variable
+            ``ASL_DET_CHECK_TARGETS=1`` is set, since reading them
+            synchronises the GPU. Never inside ``torch.compile``.
+
+    Raises:
+        ValueError: for an argument outside its range.
+
+    Reference:
+        Ridnik et al., Asymmetric Loss For Multi-Label Classification,
+        ICCV 2021, arXiv 2009.14119.
+    """
+
+    def __init__(self,
+                 use_sigmoid: bool = True,
+                 gamma_neg: float = 4.0,
+                 gamma_pos: float = 0.0,
+                 clip: float = 0.05,
+                 alpha: Optional[float] = None,
+                 disable_torch_grad_focal_loss: bool = False,
+                 class_weight: Optional[Sequence[float]] = None,
+                 reduction: str = 'mean',
+                 loss_weight: float = 1.0,
+                 activated: bool = False,
+                 ignore_index: int = -1,
+                 check_targets: Optional[bool] = None) -> None:
+        super().__init__()
+        if not use_sigmoid:
+            raise ValueError('AsymmetricLoss got use_sigmoid=False, but it is a sigmoid loss: set '
+                             'use_sigmoid=True in the config of the head, or keep a softmax loss')
+        clip = 0.0 if clip is None else clip
+        _require('gamma_neg', gamma_neg, 0 <= gamma_neg < math.inf, 'a number >= 0')
+        _require('gamma_pos', gamma_pos, 0 <= gamma_pos < math.inf, 'a number >= 0')
+        _require('clip', clip, 0 <= clip < 1, 'a probability margin in [0, 1)')
+        _require('alpha', alpha, alpha is None or 0 <= alpha <= 1, 'None or a number in [0, 1]')
+        _require('ignore_index', ignore_index, ignore_index not in (0, 1),
+                 'a value that is no target, such as -1')
+        _require_reduction(reduction)
+        if class_weight is not None:
+            class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
+            _require('class_weight', class_weight.tolist(),
+                     class_weight.dim() == 1 and bool((class_weight >= 0).all()),
+                     'one number >= 0 per class')
+        self.use_sigmoid = use_sigmoid
+        self.gamma_neg = gamma_neg
+        self.gamma_pos = gamma_pos
+        self.clip = clip
+        self.alpha = alpha
+        self.disable_torch_grad_focal_loss = disable_torch_grad_focal_loss
+        self.reduction = reduction
+        self.loss_weight = loss_weight
+        self.activated = activated
+        self.ignore_index = ignore_index
+        self.check_targets = check_targets
+        self.register_buffer('class_weight', class_weight, persistent=False)
+
+    def forward(self,
+                pred: Tensor,
+                target: Target,
+                weight: Optional[Tensor] = None,
+                avg_factor: Union[float, Tensor, None] = None,
+                reduction_override: Optional[str] = None) -> Tensor:
+        """The loss of a batch, in float32 (float64 for float64 logits).
+
+        Args:
+            pred: logits ``(N, C)`` (probabilities if ``activated``).
+            target: class indices ``(N,)`` from 0 to C, where C is background;
+                or values in [0, 1] of the shape of ``pred``; or a pair of
+                indices ``(N,)`` and scores ``(N,)`` in [0, 1], which stands
+                for a soft target at the index (heads built for quality focal
+                loss). Any integer, bool or float dtype.
+            weight: ``(N,)``, ``(N, C)``, or ``(N * C,)`` flattened.
+            avg_factor: divisor of the sum instead of the number of entries,
+                with reduction 'mean' only.
+            reduction_override: reduction of this call.
+
+        Returns:
+            A scalar, or the shape of ``pred`` for reduction 'none'. A mean
+            over no known entry is 0 and keeps its graph.
+
+        Raises:
+            ValueError: for shapes that do not fit, targets out of range
+                (see ``check_targets``), an unknown reduction, or
+                ``avg_factor`` together with reduction 'sum'.
+        """
+        reduction = reduction_override or self.reduction
+        _require_reduction(reduction)
+        if avg_factor is not None and reduction == 'sum':
+            raise ValueError("avg_factor can not be used with reduction 'sum'; use 'mean'")
+        target = self._prepare_target(pred, target)
+
+        loss = asymmetric_loss(
+            pred,
+            target,
+            gamma_pos=self.gamma_pos,
+            gamma_neg=self.gamma_neg,
+            clip=self.clip,
+            alpha=self.alpha,
+            disable_torch_grad_focal_loss=self.disable_torch_grad_focal_loss,
+            activated=self.activated,
+            ignore_index=self.ignore_index)
+        if self.class_weight is not None:
+            if self.class_weight.numel() != pred.size(-1):
+                raise ValueError(f'class_weight has {self.class_weight.numel()} entries, but pred '
+                                 f'has {pred.size(-1)} classes (shape {tuple(pred.shape)})')
+            loss = loss * self.class_weight.to(loss)
+        if weight is not None:
+            loss = loss * _fit_weight(weight, loss)
+
+        if reduction == 'none':
+            return self.loss_weight * loss
+        total = self.loss_weight * loss.sum()
+        if reduction == 'sum':
+            return total
+        if avg_factor is not None:
+            return total / (avg_factor + torch.finfo(torch.float32).eps)  # as mmdet, for 0
+        known = (target != self.ignore_index).sum() * (pred.numel() // max(target.numel(), 1))
+        return total / known.clamp(min=1)
+
+    def _prepare_target(self, pred: Tensor, target: Target) -> Tensor:
+        """Check ``target`` and make a pair (indices, scores) a dense one."""
+        indices, scores = target if isinstance(target, (tuple, list)) else (target, None)
+        as_index = indices.dim() == pred.dim() - 1
+        fits = indices.shape == (pred.shape[:-1] if as_index else pred.shape)
+        if not fits or (scores is not None and (not as_index or scores.shape != indices.shape)):
+            came = tuple(indices.shape)
+            if scores is not None:
+                came = f'the pair {came}, {tuple(scores.shape)}'
+            raise ValueError(f'target has shape {came}, but pred has {tuple(pred.shape)}: expected '
+                             f'class indices {tuple(pred.shape[:-1])} or the shape of pred')
+        if self._checks(pred):
+            if as_index:
+                self._check_range('class index', indices, 0, pred.size(-1),
+                                  'C stands for background')
+            values = scores if as_index else indices
+            if values is not None:
+                self._check_range('target', values, 0, 1, 'probabilities or 0 / 1')
+        if scores is None:
+            return indices
+        labels = indices.long()
+        foreground = (labels >= 0) & (labels < pred.size(-1)) & (labels != self.ignore_index)
+        soft = torch.zeros(pred.shape, dtype=torch.float32, device=pred.device)
+        soft = soft.scatter(-1, torch.where(foreground, labels, 0).unsqueeze(-1),
+                            torch.where(foreground, scores.float(), 0).unsqueeze(-1))
+        unknown = (labels == self.ignore_index).unsqueeze(-1)
+        return soft.masked_fill(unknown, self.ignore_index)
+
+    def _checks(self, pred: Tensor) -> bool:
+        if _is_compiling():
+            return False
+        if self.check_targets is not None:
+            return self.check_targets
+        return not pred.is_cuda or os.environ.get('ASL_DET_CHECK_TARGETS') == '1'
+
+    def _check_range(self, name: str, values: Tensor, low: int, high: int, meaning: str) -> None:
+        if not values.is_floating_point():
+            values = values.long()
+        bad = ~((values >= low) & (values <= high)) & (values != self.ignore_index)
+        if bad.any():
+            where = bad.nonzero()[0].tolist()
+            raise ValueError(f'{name} {values[tuple(where)].item():g} at position {where}: expected '
+                             f'{low} to {high} ({meaning}), or ignore_index {self.ignore_index}')
+
+    def extra_repr(self) -> str:
+        return (f'gamma_neg={self.gamma_neg}, gamma_pos={self.gamma_pos}, clip={self.clip}, '
+                f'alpha={self.alpha}, reduction={self.reduction!r}, '
+                f'loss_weight={self.loss_weight}')
+
+
+def _fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
+    """``weight`` as a shape that broadcasts against ``loss`` without repeating it."""
+    if weight.shape == loss.shape:
+        return weight
+    if weight.shape == loss.shape[:-1]:
+        return weight.unsqueeze(-1)
+    if weight.shape == (*loss.shape[:-1], 1):
+        return weight
+    if weight.numel() == loss.numel():
+        return weight.view(loss.shape)
+    raise ValueError(f'weight has shape {tuple(weight.shape)}, but pred has {tuple(loss.shape)}: '
+                     f'expected {tuple(loss.shape[:-1])}, {tuple(loss.shape)} or '
+                     f'({loss.numel()},)')
+
+
+def _is_compiling() -> bool:
+    compiler = getattr(torch, 'compiler', None)  # is_compiling is there since torch 2.1
+    return hasattr(compiler, 'is_compiling') and compiler.is_compiling()
+
+
+def _require(name: str, value: object, ok: bool, expected: str) -> None:
+    if not ok:
+        raise ValueError(f'{name}={value!r}: expected {expected}')
+
+
+def _require_reduction(reduction: str) -> None:
+    _require('reduction', reduction, reduction in ('mean', 'sum', 'none'),
+             "'mean', 'sum' or 'none'")
