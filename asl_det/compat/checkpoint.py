@@ -17,13 +17,15 @@ from urllib.parse import urlparse
 import numpy as np
 import torch
 
+from asl_det.errors import UserError
+
 try:
     import numpy._core.multiarray as np_multiarray
 except ImportError:  # numpy < 2
     import numpy.core.multiarray as np_multiarray
 
 
-class UnsafeCheckpointError(RuntimeError):
+class UnsafeCheckpointError(UserError):
     """A checkpoint asks for objects that are not on the allow-list."""
 
 

@@ -13,6 +13,8 @@ from typing import Any, Dict, List, Tuple, Union
 import cv2
 import numpy as np
 
+from asl_det.errors import UserError
+
 SPLITS = ('train', 'val')
 
 
@@ -46,7 +48,7 @@ def make_digits(root: Union[str, Path],
         Whether anything was written; False if the same data is there already.
 
     Raises:
-        ValueError: for arguments out of range, or if ``root`` holds a data
+        UserError: for arguments out of range, or if ``root`` holds a data
             set made with other arguments.
     """
     settings = dict(size=size, digits_per_image=list(digits_per_image),
@@ -62,7 +64,7 @@ def make_digits(root: Union[str, Path],
             found = json.loads(target.read_text())['info']
             if found != info:
                 changed = [k for k in info if found.get(k) != info[k]]
-                raise ValueError(
+                raise UserError(
                     f'{target} was made with other settings ('
                     + ', '.join(f'{k}={found.get(k)}, asked {info[k]}' for k in changed)
                     + f'): choose another folder, or delete {root} to make it anew')
@@ -137,7 +139,7 @@ def _check(settings: Dict[str, Any], num_train: int, num_val: int) -> None:
     ]
     for wrong, message in problems:
         if wrong:
-            raise ValueError(message)
+            raise UserError(message)
 
 
 def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any]) -> Dict[str, Any]:
@@ -149,7 +151,7 @@ def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any]) -
         rng = np.random.default_rng([settings['seed'], SPLITS.index(split), i])
         canvas, boxes, classes = draw_canvas(rng, scans, labels, **drawing)
         path = str(root / split / f'{i:06d}.png')
-        if not cv2.imwrite(path, canvas, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        if not cv2.imwrite(path, canvas):
             raise OSError(f'{path} could not be written')
         return boxes, classes
 

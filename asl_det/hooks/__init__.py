@@ -1,0 +1,3 @@
+from asl_det.hooks.curves import CurvesHook
+
+__all__ = ['CurvesHook']

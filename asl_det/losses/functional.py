@@ -114,7 +114,10 @@ def shifted_probability(x: Tensor, clip: float) -> Tuple[Tensor, Tensor]:
     above = distance > 0
     # The stand-in keeps pow and log away from 0, where their gradients are not finite.
     distance = torch.where(above, distance, 1)
-    p_m = torch.sigmoid(x) * (1 - clip) * -torch.expm1(-distance)
+    p = torch.exp(F.logsigmoid(x))  # the derivative of torch.sigmoid is rough near 1
+    # Two forms of 1 - exp(-distance): value or derivative cancels in the other one.
+    rise = torch.where(distance < 1, -torch.expm1(-distance), 1 - torch.exp(-distance))
+    p_m = p * (1 - clip) * rise
     return above, torch.where(above, p_m.clamp_min(torch.finfo(x.dtype).tiny), 0.5)
 
 

@@ -1,0 +1,39 @@
+# make quickstart | make test | make test-onedl | make lint | make clean
+PYTHON ?= python3
+STACK ?= openmmlab
+VENV := .venv$(if $(filter onedl,$(STACK)),-onedl)
+BIN := $(VENV)/bin
+RUN := work_dirs/quickstart
+CONFIG := configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py
+
+.PHONY: quickstart test test-onedl lint clean
+
+quickstart: $(VENV)/installed
+	$(BIN)/python tools/make_digits.py
+	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN) --resume
+	$(BIN)/python tools/test.py $(CONFIG) $$(cat $(RUN)/last_checkpoint) --work-dir $(RUN)/test \
+	    --out $(RUN)/results.json --show-dir $(RUN)/predictions
+	@echo
+	@echo "A RetinaNet was trained with the asymmetric loss and evaluated. Where to look:"
+	@echo "  $(RUN)/results.json   box AP and the versions it was measured with"
+	@echo "  $(RUN)/curves.png     losses, AP and learning rate along the training"
+	@echo "  $(RUN)/predictions/   every validation image: truth left, predictions right"
+	@echo "  $(CONFIG)"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -q $(ARGS)
+
+test-onedl:
+	$(MAKE) test STACK=onedl
+
+lint: $(VENV)/installed
+	$(BIN)/python -m ruff check .
+
+clean:
+	rm -rf .venv .venv-onedl *.egg-info build work_dirs
+
+# Made anew where the pinned versions or the dependencies change.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(STACK),digits,test]'
+	@touch $@

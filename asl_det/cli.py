@@ -1,0 +1,49 @@
+"""What the commands in tools/ share: errors as one line."""
+
+import functools
+import re
+import sys
+import warnings
+from typing import Callable
+
+from asl_det.errors import UserError
+
+# mmengine 0.10 uses pkg_resources; its warning is not for our users to act on.
+warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+
+
+def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
+    """End ``main`` with one line, not a traceback, for mistakes in its input."""
+
+    @functools.wraps(main)
+    def run() -> None:
+        try:
+            main()
+        except (UserError, FileNotFoundError, ConnectionError, AssertionError) as error:
+            message = _explain(error)
+            if message is None:
+                raise
+            sys.exit(f'error: {message}')
+        except KeyboardInterrupt:
+            sys.exit('interrupted: --resume continues a training from its last checkpoint')
+
+    return run
+
+
+def _explain(error: BaseException) -> object:
+    """One line for ``error``, or None if it is a defect that needs its traceback."""
+    if isinstance(error, (UserError, ConnectionError)):
+        return error
+    # A DataLoader worker hands its error over as text, the message in the last line.
+    last = str(error).strip().split('\n')[-1]
+    broken = re.search(r'failed to load image: (\S+)', last)
+    if broken:
+        return (f'image {broken.group(1)} can not be decoded: replace the file, or remove its '
+                'entry from the annotation file')
+    if isinstance(error, AssertionError):
+        return None
+    missing = re.search(r"No such file or directory: '?([^']+)'?", last)
+    if missing:
+        return (f'{missing.group(1)} does not exist: check the data_root, data_prefix and '
+                'ann_file of the config, or restore the file')
+    return last

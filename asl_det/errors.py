@@ -1,0 +1,2 @@
+class UserError(ValueError):
+    """A mistake in the input, explained in one line: what came, what to do."""

@@ -1,0 +1,45 @@
+"""Evaluate a checkpoint, and draw its predictions."""
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+
+from asl_det.cli import one_line_errors
+from asl_det.engine import default_work_dir, load_config, test
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, or mmdet::folder/name.py')
+    parser.add_argument('checkpoint', help='file or URL')
+    parser.add_argument('--work-dir', help='folder of the log; default: work_dirs/<config name>')
+    parser.add_argument('--out', metavar='results.json',
+                        help='write the metrics here, and detections beside it')
+    parser.add_argument('--show-dir', help='draw truth and predictions of every image here')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override values of the config')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)  # given by older torch launchers
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,
+                   launcher=args.launcher)
+    for name, value in metrics.items():
+        print(f'{name:24} {value}')
+    for label, path in (('metrics', args.out), ('drawings', args.show_dir)):
+        if path:
+            print(f'{label}: {path}')
+
+
+if __name__ == '__main__':
+    main()
