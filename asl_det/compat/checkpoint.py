@@ -11,7 +11,7 @@ import os
 import pickle
 import re
 import types
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 from urllib.parse import urlparse
 
 import numpy as np
@@ -48,7 +48,9 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     Raises:
         FileNotFoundError: if there is no such file.
         UnsafeCheckpointError: if it holds more than tensors, plain Python
-            values, numpy arrays and scalars and mmengine's log buffers.
+            values, numpy arrays and scalars and mmengine's own records (log
+            buffers, one-cycle schedules).
+        UserError: if it can not be read at all.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
@@ -60,8 +62,11 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
         reason = f'it asks for {found.group(1)}' if found else str(error).strip().splitlines()[-1]
         raise UnsafeCheckpointError(
             f'checkpoint {path} is refused, because loading it could run code: {reason}. Only '
-            'tensors, plain values, numpy arrays and the log buffers of mmengine are loaded; if '
-            'you trust its source, save its state_dict alone') from None
+            "tensors, plain values, numpy arrays and mmengine's own records are loaded; if you "
+            'trust its source, save its state_dict alone') from None
+    except (RuntimeError, EOFError) as error:
+        raise UserError(f'checkpoint {path} can not be read: it is damaged or not made by '
+                        f'torch.save ({str(error).splitlines()[0]})') from error
 
 
 def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None,
@@ -73,7 +78,12 @@ def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None
     if not os.path.isfile(path):
         os.makedirs(folder, exist_ok=True)
         digest = re.search(r'-([a-f0-9]{8,})\.', name)
-        torch.hub.download_url_to_file(url, path, digest and digest.group(1), progress)
+        try:
+            torch.hub.download_url_to_file(url, path, digest and digest.group(1), progress)
+        except OSError as error:  # URLError included
+            raise ConnectionError(
+                f'weights {url} can not be downloaded ({error}): put the file at {path}, or train '
+                'from scratch with --cfg-options model.backbone.init_cfg=None') from error
     return load_from_local(path, map_location)
 
 
@@ -88,13 +98,13 @@ def _load(path: str, map_location: Any) -> Any:
 
 
 def _allowed_globals() -> Dict[str, Any]:
-    from mmengine.logging import HistoryBuffer
     allowed = {
-        'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
-        'builtins.getattr': _history_statistic,
+        'builtins.getattr': _known_method,
         'numpy.ndarray': np.ndarray,
         'numpy.dtype': np.dtype,
     }
+    for owner in _methods():
+        allowed[f'{owner.__module__}.{owner.__qualname__}'] = owner
     for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
         allowed[f'{module}._reconstruct'] = np_multiarray._reconstruct
         allowed[f'{module}.scalar'] = np_multiarray.scalar
@@ -104,10 +114,19 @@ def _allowed_globals() -> Dict[str, Any]:
     return allowed
 
 
-def _history_statistic(owner: Any, name: str) -> Any:
-    """The one use of ``getattr`` in a checkpoint: HistoryBuffer's statistics."""
+def _methods() -> Dict[type, Tuple[str, ...]]:
+    """The classes whose methods mmengine stores in a checkpoint, and those methods."""
     from mmengine.logging import HistoryBuffer
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+    return {
+        HistoryBuffer: ('min', 'max', 'current', 'mean'),
+        OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
+    }
+
+
+def _known_method(owner: Any, name: str) -> Any:
+    """Stands for ``getattr``, which pickle uses to store a method."""
+    if not isinstance(owner, type) or name not in _methods().get(owner, ()):
         raise UnsafeCheckpointError(f'GLOBAL getattr({owner!r},{name!r})')
     return getattr(owner, name)
 

@@ -111,7 +111,7 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
 
 def _require_average(pool_mode: int) -> None:
     if pool_mode != 1:
-        __getattr__("roi_align with pool_mode='max'")()
+        __getattr__('roi_align with max pooling')()
 
 
 def roi_pool_forward(input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor, *,

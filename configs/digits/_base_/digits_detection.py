@@ -49,7 +49,7 @@ val_evaluator = dict(
     type='CocoMetric', ann_file=data_root + 'instances_val.json', metric='bbox')
 test_evaluator = val_evaluator
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=500, val_interval=250)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=800, val_interval=200)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -57,11 +57,11 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
     clip_grad=dict(max_norm=10))
 param_scheduler = [
-    dict(type='OneCycleLR', eta_max=2e-3, total_steps=500, pct_start=0.2, by_epoch=False)
+    dict(type='OneCycleLR', eta_max=2e-3, total_steps=800, pct_start=0.2, by_epoch=False)
 ]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=250, max_keep_ckpts=1),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=1),
     visualization=dict(type='DetVisualizationHook', draw=True, interval=5))
 log_processor = dict(type='LogProcessor', window_size=20, by_epoch=False)
 randomness = dict(seed=0)

@@ -4,16 +4,18 @@ _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
 model = dict(
     data_preprocessor=dict(mean=[80.0] * 3, std=[50.0] * 3),
     backbone=dict(
-        depth=18,
-        base_channels=16,
-        frozen_stages=-1,
-        norm_eval=False,
-        init_cfg=None),
-    neck=dict(in_channels=[16, 32, 64, 128], out_channels=64, num_outs=3),
+        depth=18, base_channels=16, frozen_stages=-1, norm_eval=False, init_cfg=None),
+    # Two levels of stride 8 and 16 carry anchors from 16 to 72 px.
+    neck=dict(in_channels=[16, 32, 64, 128], out_channels=64, end_level=2, num_outs=2),
     bbox_head=dict(
         num_classes=10,
         in_channels=64,
         feat_channels=64,
         stacked_convs=2,
-        anchor_generator=dict(octave_base_scale=3, ratios=[1.0, 2.0], strides=[8, 16, 32])),
+        anchor_generator=dict(
+            _delete_=True,
+            type='AnchorGenerator',
+            scales=[2, 3, 4.5],
+            ratios=[1.0, 2.0],
+            strides=[8, 16])),
     test_cfg=dict(max_per_img=30))

@@ -1,0 +1,6 @@
+"""FCOS with focal loss on digits: the twin of fcos_r18-w16_fpn_asl-800i_digits.py.
+
+RESULT_fcos
+    python tools/train.py configs/digits/fcos_r18-w16_fpn_800i_digits.py
+"""
+_base_ = ['./_base_/fcos_tiny.py', './_base_/digits_detection.py']

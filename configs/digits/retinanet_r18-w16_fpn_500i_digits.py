@@ -1,1 +1,0 @@
-_base_ = ['./_base_/retinanet_tiny.py', './_base_/digits_detection.py']

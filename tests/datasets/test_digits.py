@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from asl_det.datasets.digits import draw_canvas, load_scans, make_digits
+from asl_det.errors import UserError
+
+
+def make(root, **kwargs):
+    return make_digits(root, **dict(dict(num_train=8, num_val=4), **kwargs))
+
+
+def contents(root):
+    return {p.relative_to(root): p.read_bytes() for p in root.rglob('*') if p.is_file()}
+
+
+def test_files_are_coco_json_and_images_of_the_stated_size(tmp_path):
+    make(tmp_path, size=96, digit_size=(20, 40))
+    for split, count in (('train', 8), ('val', 4)):
+        coco = COCO(str(tmp_path / f'instances_{split}.json'))
+        assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list('0123456789')
+        assert len(coco.imgs) == count and len(coco.anns) >= count
+        for image in coco.imgs.values():
+            pixels = cv2.imread(str(tmp_path / split / image['file_name']))
+            assert pixels.shape == (96, 96, 3) and pixels.std() > 3
+        for ann in coco.anns.values():
+            x, y, w, h = ann['bbox']
+            assert x >= 0 and y >= 0 and x + w <= 96 and y + h <= 96
+            assert 20 <= h <= 40 and ann['area'] == w * h
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path):
+    for name, seed in (('a', 3), ('b', 3), ('c', 4)):
+        make(tmp_path / name, seed=seed)
+    assert contents(tmp_path / 'a') == contents(tmp_path / 'b')
+    assert contents(tmp_path / 'a') != contents(tmp_path / 'c')
+
+
+def test_it_is_written_once_and_reused(tmp_path):
+    assert make(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+    assert not make(tmp_path)
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+
+
+def test_other_settings_for_the_same_folder_are_refused(tmp_path):
+    make(tmp_path)
+    with pytest.raises(UserError, match='seed=0, asked 5'):
+        make(tmp_path, seed=5)
+
+
+def test_an_interrupted_run_is_made_again(tmp_path):
+    make(tmp_path)
+    whole = contents(tmp_path)
+    (tmp_path / 'instances_train.json').unlink()
+    (tmp_path / 'train' / '000003.png').write_bytes(b'cut off')
+    assert make(tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def test_splits_share_no_scan():
+    train, val = (load_scans(split)[0].reshape(-1, 64) for split in ('train', 'val'))
+    assert len(train) + len(val) == 1797
+    distances = ((train[:, None] - val[None, ::8])**2).sum(-1)
+    assert (distances == 0).sum() == 0
+
+
+def test_a_box_holds_its_digit():
+    scans, labels = load_scans('train')
+    rng = np.random.default_rng(0)
+    settings = dict(size=128, digits_per_image=(1, 1), digit_size=(30, 60), max_overlap=0.0,
+                    clutter=0)
+    for _ in range(20):
+        image, boxes, classes = draw_canvas(rng, scans, labels, **settings)
+        (x, y, w, h), = boxes
+        inside = image[y:y + h, x:x + w].max()
+        image[y:y + h, x:x + w] = 0
+        assert inside > image.max() + 20  # strokes are brighter than all the rest
+
+
+@pytest.mark.parametrize('limit', [0.0, 0.4])
+def test_overlap_stays_under_its_limit(limit):
+    scans, labels = load_scans('train')
+    settings = dict(size=80, digits_per_image=(8, 8), digit_size=(20, 30), max_overlap=limit,
+                    clutter=0)
+    largest = 0
+    for seed in range(20):
+        _, boxes, _ = draw_canvas(np.random.default_rng(seed), scans, labels, **settings)
+        low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+        extent = np.clip(np.minimum(high[:, None], high) - np.maximum(low[:, None], low), 0, None)
+        areas = boxes[:, 2] * boxes[:, 3]
+        shared = extent.prod(-1) / np.minimum(areas[:, None], areas)
+        np.fill_diagonal(shared, 0)
+        largest = max(largest, shared.max())
+    assert largest <= limit and (limit == 0 or largest > 0.2)
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(digit_size=(20, 500)), 'digit_size'), (dict(digits_per_image=(0, 3)), 'digits_per_image'),
+    (dict(max_overlap=2), 'max_overlap=2'), (dict(num_train=0), 'num_train=0'),
+    (dict(clutter=-1), 'clutter=-1')])
+def test_settings_out_of_range_are_refused(tmp_path, kwargs, message):
+    with pytest.raises(UserError, match=message):
+        make(tmp_path, **kwargs)
+
+
+def test_the_command_ends_with_one_line_for_wrong_settings(tmp_path):
+    command = [sys.executable, 'tools/make_digits.py', str(tmp_path), '--num-val', '0']
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr == 'error: num_train=1000, num_val=0: expected at least 1 each\n'
+
+
+def test_json_states_how_it_was_made(tmp_path):
+    make(tmp_path, seed=9)
+    info = json.loads((tmp_path / 'instances_val.json').read_text())['info']
+    assert info['seed'] == 9 and info['split'] == 'val' and info['images'] == 4

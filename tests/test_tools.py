@@ -1,0 +1,180 @@
+"""The commands, run as a user runs them."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+
+from asl_det.datasets.digits import make_digits
+
+CONFIG = 'configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py'
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    make_digits(root, num_train=16, num_val=6)
+    return root
+
+
+def data_options(root, **options):
+    """--cfg-options that point the digits config at ``root`` for a training of a few steps."""
+    values = {
+        'train_dataloader.dataset.data_root': f'{root}/',
+        'val_dataloader.dataset.data_root': f'{root}/',
+        'test_dataloader.dataset.data_root': f'{root}/',
+        'val_evaluator.ann_file': f'{root}/instances_val.json',
+        'test_evaluator.ann_file': f'{root}/instances_val.json',
+        'train_dataloader.batch_size': 4,
+        'train_cfg.max_iters': 4,
+        'train_cfg.val_interval': 2,
+        'default_hooks.checkpoint.interval': 2,
+        'default_hooks.logger.interval': 1,
+        **options}
+    return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
+
+
+def run(*command):
+    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+
+
+def run_tool(tool, monkeypatch, *args):
+    """Run a tool in this process; returns what it exits with (None for success)."""
+    spec = importlib.util.spec_from_file_location('tool', f'tools/{tool}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
+    try:
+        module.main()
+    except SystemExit as exit:
+        return exit.code
+
+
+@pytest.fixture(scope='module')
+def trained(digits, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('run')
+    result = run('tools/train.py', CONFIG, '--work-dir', work_dir, '--seed', 7,
+                 *data_options(digits))
+    assert result.returncode == 0, result.stderr
+    return work_dir, result
+
+
+def test_training_leaves_a_checkpoint_and_curves(trained):
+    work_dir, result = trained
+    checkpoint = work_dir / 'iter_4.pth'
+    assert checkpoint.is_file() and (work_dir / 'curves.png').stat().st_size > 10_000
+    assert f'checkpoint: {checkpoint}' in result.stdout
+    saved = torch.load(checkpoint, weights_only=False)
+    assert saved['meta']['seed'] == 7 and saved['meta']['iter'] == 4
+
+
+def test_a_training_is_resumed_from_its_last_checkpoint(trained, digits):
+    work_dir, _ = trained
+    result = run('tools/train.py', CONFIG, '--work-dir', work_dir, '--resume',
+                 *data_options(digits, **{'train_cfg.max_iters': 6}))
+    assert result.returncode == 0, result.stderr
+    assert 'resumed epoch: 0, iter: 4' in result.stdout + result.stderr
+    assert (work_dir / 'iter_6.pth').is_file()
+    steps = [json.loads(line)['iter'] for log in sorted(work_dir.glob('*/vis_data/scalars.json'))
+             for line in log.read_text().splitlines() if 'loss' in line]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_evaluation_writes_metrics_detections_and_drawings(trained, digits, tmp_path):
+    checkpoint = (trained[0] / 'last_checkpoint').read_text()
+    result = run('tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'work', '--out',
+                 tmp_path / 'out' / 'results.json', '--show-dir', tmp_path / 'drawn',
+                 *data_options(digits))
+    assert result.returncode == 0, result.stderr
+    assert 'coco/bbox_mAP ' in result.stdout
+    record = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert 0 <= record['metrics']['coco/bbox_mAP'] <= 1
+    assert record['checkpoint'] == checkpoint and record['versions']['torch'] == torch.__version__
+    detections = json.loads((tmp_path / 'out' / 'results.bbox.json').read_text())
+    assert {'image_id', 'bbox', 'score', 'category_id'} <= set(detections[0])
+    assert len(list((tmp_path / 'drawn').glob('*.png'))) == 6
+
+
+def test_mmdets_own_train_script_trains_our_config_unchanged(digits, tmp_path):
+    script = Path(mmdet.__file__).parent / '.mim' / 'tools' / 'train.py'
+    result = run(script, CONFIG, '--work-dir', tmp_path, *data_options(digits))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'iter_4.pth').is_file()
+
+
+def test_an_mmdet_config_is_tested_by_name(digits, tmp_path, monkeypatch):
+    from mmdet.datasets import CocoDataset
+    from mmengine.hub import get_config
+    from training_step import build_model
+    name = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+    model = build_model(get_config(name))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'r18.pth')
+    annotations = json.loads((digits / 'instances_val.json').read_text())
+    annotations['categories'] = [dict(id=i + 1, name=name) for i, name in
+                                 enumerate(CocoDataset.METAINFO['classes'])]
+    (tmp_path / 'coco.json').write_text(json.dumps(annotations))
+    data = {'test_dataloader.dataset.data_root': f'{digits}/',
+            'test_dataloader.dataset.ann_file': tmp_path / 'coco.json',
+            'test_dataloader.dataset.data_prefix.img': 'val/',
+            'test_dataloader.dataset.pipeline.1.scale': '(160,160)',
+            'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False,
+            'test_evaluator.ann_file': tmp_path / 'coco.json'}
+    code = run_tool('test', monkeypatch, name, tmp_path / 'r18.pth', '--work-dir', tmp_path,
+                    '--out', tmp_path / 'results.json', '--cfg-options',
+                    *(f'{k}={v}' for k, v in data.items()))
+    assert code is None and (tmp_path / 'results.json').is_file()
+
+
+class Payload:
+
+    def __reduce__(self):
+        return os.system, ('true',)
+
+
+def test_mistakes_end_with_one_line_that_names_the_path(digits, tmp_path, monkeypatch):
+    torch.save(dict(extra=Payload()), tmp_path / 'bad.pth')
+    no_images = shutil.copytree(digits, tmp_path / 'no_images')
+    shutil.rmtree(no_images / 'train')
+    work_dir = ('--work-dir', tmp_path / 'work')
+    cases = [
+        (('train', 'configs/nothing.py'), 'config configs/nothing.py does not exist'),
+        (('train', 'mmdet::retinanet/nothing.py'), 'config mmdet::retinanet/nothing.py'),
+        (('train', CONFIG, *data_options('nowhere')),
+         'train_dataloader: ann_file nowhere/instances_train.json does not exist'),
+        (('train', CONFIG, *data_options('nowhere')), 'python tools/make_digits.py'),
+        (('train', 'configs/fcos/fcos_r50-caffe_fpn_gn-head_asl-1x_coco.py'), 'download COCO 2017'),
+        (('train', CONFIG, *data_options(no_images)), f'image folder {no_images}/train/ does not'),
+        (('train', CONFIG, '--resume', 'nothing.pth', *data_options(digits)),
+         'checkpoint nothing.pth does not exist'),
+        (('test', CONFIG, 'nothing.pth', *data_options(digits)),
+         'checkpoint nothing.pth does not exist'),
+        (('test', CONFIG, tmp_path / 'bad.pth', *data_options(digits)), 'could run code'),
+    ]
+    if not torch.cuda.is_available():
+        cases.append((('train', CONFIG, '--amp', *data_options(digits)), '--amp needs a GPU'))
+    for (tool, *args), expected in cases:
+        message = run_tool(tool, monkeypatch, *args[:2 if tool == 'test' else 1], *work_dir,
+                           *args[2 if tool == 'test' else 1:])
+        assert isinstance(message, str) and message.startswith('error: '), (args, message)
+        assert expected in message and '\n' not in message, (args, message)
+
+
+@pytest.mark.parametrize('harm, expected', [
+    (lambda path: path.unlink(), 'does not exist'),
+    (lambda path: path.write_bytes(b'no image'), 'can not be decoded')])
+def test_a_missing_or_broken_image_ends_with_one_line_that_names_it(digits, tmp_path, harm,
+                                                                    expected):
+    root = shutil.copytree(digits, tmp_path / 'digits')
+    harm(root / 'train' / '000005.png')
+    result = run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'work', *data_options(root))
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith('error: ') and f'{root}/train/000005.png' in last and expected in last
+    assert 'Traceback' not in result.stderr
