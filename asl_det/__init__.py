@@ -4,8 +4,8 @@ Importing this package registers ``AsymmetricLoss`` in MMDetection's registry
 and adds what an OpenMMLab installation without compiled operators lacks.
 """
 
-from asl_det.registry import MODELS  # first: says what to install where mmdet is missing
 from asl_det import compat
+from asl_det.registry import MODELS  # first: says what to install where mmdet is missing
 
 compat.install()
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
+import mmdet
 import mmengine
 import torch
 from mmengine.config import Config
@@ -41,9 +42,10 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
         if error.name != 'pkg_resources':
             raise
         raise UserError(f'config {path} can not be read: mmengine {mmengine.__version__} needs '
-                        'pkg_resources, which setuptools 81 removed: pip install "setuptools<81"')
+                        'pkg_resources, which setuptools 81 removed: pip install "setuptools<81"'
+                        ) from error
     except FileNotFoundError as error:
-        raise UserError(f'config {path} can not be read: {error}')
+        raise UserError(f'config {path} can not be read: {error}') from error
     if options:
         cfg.merge_from_dict(options)
     # Set here, so that the text of a mmdet:: config needs no change to find our loss.
@@ -141,7 +143,7 @@ def test(cfg: Config,
     metrics = build_runner(cfg).test()
     if out is not None and mmengine.dist.is_main_process():
         versions = dict(asl_det=asl_det.__version__, torch=torch.__version__,
-                        mmdet=__import__('mmdet').__version__, mmengine=mmengine.__version__)
+                        mmdet=mmdet.__version__, mmengine=mmengine.__version__)
         record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
                       versions=versions)
         out.write_text(json.dumps(record, indent=2) + '\n')

@@ -7,6 +7,8 @@ from typing import Dict, List, Tuple, Union
 import matplotlib
 from matplotlib.figure import Figure
 
+METRICS = ('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_75', 'mAP')
+
 Series = Dict[str, Tuple[List[float], List[float]]]
 
 
@@ -40,7 +42,7 @@ def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
     scalars = read_scalars(work_dir)
     panels = {
         'training loss': [n for n in scalars if 'loss' in n and '/' not in n],
-        'validation': [n for n in scalars if n.split('/')[-1] in ('bbox_mAP', 'bbox_mAP_50', 'mAP')],
+        'validation': [n for n in scalars if n.split('/')[-1] in METRICS],
         'learning rate': ['lr'] if 'lr' in scalars else [],
     }
     panels = {title: names for title, names in panels.items() if names}
@@ -49,7 +51,7 @@ def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
     with matplotlib.rc_context({'axes.spines.top': False, 'axes.spines.right': False}):
         figure = Figure(figsize=(4.2 * len(panels), 3.2), layout='constrained')
         for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0],
-                                        panels.items()):
+                                        panels.items(), strict=True):
             for name in sorted(names):
                 steps, values = scalars[name]
                 axes.plot(steps, values, label=name, marker='o' if len(steps) < 30 else None,

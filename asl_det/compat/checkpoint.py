@@ -66,7 +66,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
             'trust its source, save its state_dict alone') from None
     except (RuntimeError, EOFError) as error:
         raise UserError(f'checkpoint {path} can not be read: it is damaged or not made by '
-                        f'torch.save ({str(error).splitlines()[0]})') from error
+                        f'torch.save ({type(error).__name__})') from error
 
 
 def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None,

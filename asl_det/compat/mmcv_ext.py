@@ -259,6 +259,6 @@ def _backward(function: Callable[..., Tensor], inputs: Sequence[Tensor], grads: 
     with torch.enable_grad():
         output = function(*leaves)
     found = torch.autograd.grad(output, leaves, grad_output, allow_unused=True)
-    for grad, value in zip(grads, found):
+    for grad, value in zip(grads, found, strict=True):
         if value is not None:
             grad.copy_(value)

@@ -57,7 +57,7 @@ def make_digits(root: Union[str, Path],
     _check(settings, num_train, num_val)
     root = Path(root)
     written = False
-    for split, count in zip(SPLITS, (num_train, num_val)):
+    for split, count in zip(SPLITS, (num_train, num_val), strict=True):
         target = root / f'instances_{split}.json'
         info = dict(description='asl_det digits', split=split, images=count, **settings)
         if target.is_file():
@@ -161,7 +161,7 @@ def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any]) -
     for i, (boxes, classes) in enumerate(contents):
         images.append(dict(id=i + 1, file_name=f'{i:06d}.png', width=settings['size'],
                            height=settings['size']))
-        for box, label in zip(boxes.tolist(), classes.tolist()):
+        for box, label in zip(boxes.tolist(), classes.tolist(), strict=True):
             annotations.append(dict(id=len(annotations) + 1, image_id=i + 1, category_id=label + 1,
                                     bbox=box, area=box[2] * box[3], iscrowd=0))
     categories = [dict(id=d + 1, name=str(d)) for d in range(10)]

@@ -198,8 +198,9 @@ class AsymmetricLoss(nn.Module):
         bad = ~((values >= low) & (values <= high)) & (values != self.ignore_index)
         if bad.any():
             where = bad.nonzero()[0].tolist()
-            raise ValueError(f'{name} {values[tuple(where)].item():g} at position {where}: expected '
-                             f'{low} to {high} ({meaning}), or ignore_index {self.ignore_index}')
+            raise ValueError(f'{name} {values[tuple(where)].item():g} at position {where}: '
+                             f'expected {low} to {high} ({meaning}), or ignore_index '
+                             f'{self.ignore_index}')
 
     def extra_repr(self) -> str:
         return (f'gamma_neg={self.gamma_neg}, gamma_pos={self.gamma_pos}, clip={self.clip}, '

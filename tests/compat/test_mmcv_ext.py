@@ -151,8 +151,10 @@ def test_sigmoid_focal_loss_is_torchvisions():
 
 
 def test_deformable_attention_is_mmcvs_definition():
-    from mmcv.ops.multi_scale_deform_attn import (MultiScaleDeformableAttnFunction,
-                                                  multi_scale_deformable_attn_pytorch)
+    from mmcv.ops.multi_scale_deform_attn import (
+        MultiScaleDeformableAttnFunction,
+        multi_scale_deformable_attn_pytorch,
+    )
     shapes = torch.tensor([[6, 5], [3, 2]])
     start = torch.tensor([0, 30])
     inputs = [torch.randn(2, 36, 4, 8), torch.rand(2, 7, 4, 2, 3, 2) * 1.2 - 0.1,
