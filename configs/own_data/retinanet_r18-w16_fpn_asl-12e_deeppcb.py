@@ -18,7 +18,7 @@ scale = (320, 320)
 how_to_get_data = 'give the folder of your data: DATA_ROOT=path/ python tools/train.py ...'
 max_epochs = 12
 
-model = dict(bbox_head=dict(num_classes=len(classes)), test_cfg=dict(max_per_img=100))
+model = dict(bbox_head=dict(num_classes=len(classes)), test_cfg=dict(nms=dict(class_agnostic=False), max_per_img=100))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from training_step import build_model, training_step
 
 from asl_det.losses import AsymmetricLoss
@@ -49,7 +50,8 @@ def test_a_head_trains_with_the_loss_in_place(name):
     assert swap_losses(config.model) > 0
     model = build_model(config)
     if name.startswith('tood'):
-        model.bbox_head.epoch = 0  # mmdet's SetEpochInfoHook does it in a training
+        # mmengine's runner keeps it in a training
+        MessageHub.get_current_instance().update_info('epoch', 0)
     found = [m for m in model.modules() if isinstance(m, AsymmetricLoss)]
     assert found
     losses = training_step(model)

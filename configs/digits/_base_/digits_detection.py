@@ -62,6 +62,7 @@ param_scheduler = [
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=1),
-    visualization=dict(type='DetVisualizationHook', draw=True, interval=5))
+    visualization=dict(
+        type='DetVisualizationHook', draw=True, interval=5, score_thr=0.5))
 log_processor = dict(type='LogProcessor', window_size=20, by_epoch=False)
 randomness = dict(seed=0)

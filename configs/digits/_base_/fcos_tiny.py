@@ -41,5 +41,6 @@ model = dict(
         nms_pre=1000,
         min_bbox_size=0,
         score_thr=0.05,
-        nms=dict(type='nms', iou_threshold=0.5),
+        # A place holds one digit, so boxes of other classes are suppressed too.
+        nms=dict(type='nms', iou_threshold=0.5, class_agnostic=True),
         max_per_img=30))
