@@ -7,10 +7,12 @@ from typing import Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from asl_det.losses.functional import asymmetric_loss
+from asl_det.losses.functional import asymmetric_loss, check_targets, probability_to_logit
+from asl_det.losses.fused import Batch, Settings, Statistics, choose_backend, fused_loss
 from asl_det.registry import MODELS
 
 Target = Union[Tensor, Tuple[Tensor, Tensor]]
+EPS = torch.finfo(torch.float32).eps  # mmdet adds it to avg_factor, which may be 0
 
 
 @MODELS.register_module()
@@ -42,6 +44,24 @@ class AsymmetricLoss(nn.Module):
             on CPU always, on CUDA only where the environment variable
             ``ASL_DET_CHECK_TARGETS=1`` is set, since reading them
             synchronises the GPU. Never inside ``torch.compile``.
+        impl: the path that computes it. A named one runs or raises.
+
+            =========  =====================================================
+            'auto'     'triton' on CUDA where it runs, else 'fused'; 'torch'
+                       inside ``torch.compile`` or if targets or weights need
+                       a gradient
+            'torch'    the plain definition under autograd: every device and
+                       dtype, differentiable twice, the most memory
+            'fused'    value and gradient in one pass: compiled C on CPU (one
+                       pass of the memory, built at the first call; chunks of
+                       torch without a C compiler, in float64 and on GPUs)
+            'triton'   the same as one CUDA kernel
+            =========  =====================================================
+
+    Attributes:
+        statistics: with ``want_statistics = True`` set on the module, the
+            :class:`~asl_det.losses.fused.Statistics` of the last call, from
+            the same pass and without synchronising a GPU.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -63,7 +83,8 @@ class AsymmetricLoss(nn.Module):
                  loss_weight: float = 1.0,
                  activated: bool = False,
                  ignore_index: int = -1,
-                 check_targets: Optional[bool] = None) -> None:
+                 check_targets: Optional[bool] = None,
+                 impl: str = 'auto') -> None:
         super().__init__()
         if not use_sigmoid:
             raise ValueError('AsymmetricLoss got use_sigmoid=False, but it is a sigmoid loss: set '
@@ -76,6 +97,8 @@ class AsymmetricLoss(nn.Module):
         _require('ignore_index', ignore_index, ignore_index not in (0, 1),
                  'a value that is no target, such as -1')
         _require_reduction(reduction)
+        _require('impl', impl, impl in ('auto', 'torch', 'fused', 'triton'),
+                 "'auto', 'torch', 'fused' or 'triton'")
         if class_weight is not None:
             class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
             _require('class_weight', class_weight.tolist(),
@@ -92,6 +115,9 @@ class AsymmetricLoss(nn.Module):
         self.activated = activated
         self.ignore_index = ignore_index
         self.check_targets = check_targets
+        self.impl = impl
+        self.want_statistics = False
+        self.statistics: Optional[Statistics] = None
         self.register_buffer('class_weight', class_weight, persistent=False)
 
     def forward(self,
@@ -127,8 +153,24 @@ class AsymmetricLoss(nn.Module):
         _require_reduction(reduction)
         if avg_factor is not None and reduction == 'sum':
             raise ValueError("avg_factor can not be used with reduction 'sum'; use 'mean'")
-        target = self._prepare_target(pred, target)
+        target = _as_tensor(pred, target, self.ignore_index, self._checks(pred))
+        if self.class_weight is not None and self.class_weight.numel() != pred.size(-1):
+            raise ValueError(f'class_weight has {self.class_weight.numel()} entries, but pred has '
+                             f'{pred.size(-1)} classes (shape {tuple(pred.shape)})')
+        if weight is not None:
+            weight = _fit_weight(weight, pred)
+        if self.activated:
+            pred = probability_to_logit(pred)
+        if pred.numel() == 0 or self._runs_plain(target, weight):
+            return self._plain(pred, target, weight, avg_factor, reduction)
+        return self._fused(pred, target, weight, avg_factor, reduction)
 
+    def _plain(self, pred: Tensor, target: Tensor, weight: Optional[Tensor],
+               avg_factor: Union[float, Tensor, None], reduction: str) -> Tensor:
+        """The definition under autograd, weighted and reduced."""
+        as_index = target.dim() == pred.dim() - 1
+        if self._checks(pred):
+            check_targets(target, pred.size(-1), self.ignore_index, as_index)
         loss = asymmetric_loss(
             pred,
             target,
@@ -137,53 +179,71 @@ class AsymmetricLoss(nn.Module):
             clip=self.clip,
             alpha=self.alpha,
             disable_torch_grad_focal_loss=self.disable_torch_grad_focal_loss,
-            activated=self.activated,
             ignore_index=self.ignore_index)
         if self.class_weight is not None:
-            if self.class_weight.numel() != pred.size(-1):
-                raise ValueError(f'class_weight has {self.class_weight.numel()} entries, but pred '
-                                 f'has {pred.size(-1)} classes (shape {tuple(pred.shape)})')
             loss = loss * self.class_weight.to(loss)
         if weight is not None:
-            loss = loss * _fit_weight(weight, loss)
-
+            loss = loss * weight
         if reduction == 'none':
             return self.loss_weight * loss
         total = self.loss_weight * loss.sum()
         if reduction == 'sum':
             return total
         if avg_factor is not None:
-            return total / (avg_factor + torch.finfo(torch.float32).eps)  # as mmdet, for 0
-        known = (target != self.ignore_index).sum() * (pred.numel() // max(target.numel(), 1))
+            return total / (avg_factor + EPS)
+        known = (target != self.ignore_index).sum() * (pred.size(-1) if as_index else 1)
         return total / known.clamp(min=1)
 
-    def _prepare_target(self, pred: Tensor, target: Target) -> Tensor:
-        """Check ``target`` and make a pair (indices, scores) a dense one."""
-        indices, scores = target if isinstance(target, (tuple, list)) else (target, None)
-        as_index = indices.dim() == pred.dim() - 1
-        fits = indices.shape == (pred.shape[:-1] if as_index else pred.shape)
-        if not fits or (scores is not None and (not as_index or scores.shape != indices.shape)):
-            came = tuple(indices.shape)
-            if scores is not None:
-                came = f'the pair {came}, {tuple(scores.shape)}'
-            raise ValueError(f'target has shape {came}, but pred has {tuple(pred.shape)}: expected '
-                             f'class indices {tuple(pred.shape[:-1])} or the shape of pred')
-        if self._checks(pred):
-            if as_index:
-                self._check_range('class index', indices, 0, pred.size(-1),
-                                  'C stands for background')
-            values = scores if as_index else indices
-            if values is not None:
-                self._check_range('target', values, 0, 1, 'probabilities or 0 / 1')
-        if scores is None:
-            return indices
-        labels = indices.long()
-        foreground = (labels >= 0) & (labels < pred.size(-1)) & (labels != self.ignore_index)
-        soft = torch.zeros(pred.shape, dtype=torch.float32, device=pred.device)
-        soft = soft.scatter(-1, torch.where(foreground, labels, 0).unsqueeze(-1),
-                            torch.where(foreground, scores.float(), 0).unsqueeze(-1))
-        unknown = (labels == self.ignore_index).unsqueeze(-1)
-        return soft.masked_fill(unknown, self.ignore_index)
+    def _fused(self, pred: Tensor, target: Tensor, weight: Optional[Tensor],
+               avg_factor: Union[float, Tensor, None], reduction: str) -> Tensor:
+        """The same with value and gradient in one pass; all factors go into that pass."""
+        shape = pred.shape
+        cols = shape[-1] if pred.dim() else 1
+        x = pred.reshape(-1, cols)
+        as_index = target.dim() == pred.dim() - 1
+        target = target.reshape(-1) if as_index else target.reshape(-1, cols)
+        row_weight = entry_weight = None
+        if weight is not None:
+            weight = weight.detach()
+            if weight.dim() and weight.size(-1) == 1 and cols > 1:
+                row_weight = weight.reshape(-1)
+            else:
+                entry_weight = weight.reshape(-1, cols)
+        scale, factor = self.loss_weight, None
+        if avg_factor is not None and reduction == 'mean':
+            reduction = 'sum'
+            if isinstance(avg_factor, Tensor) and avg_factor.device.type != 'cpu':
+                factor = 1 / (avg_factor.detach() + EPS)
+            else:
+                scale = scale / (float(avg_factor) + EPS)
+        col_weight = None if self.class_weight is None else self.class_weight.to(pred.device)
+
+        backend = choose_backend(self.impl, x)
+        check = self._checks(pred)
+        if check and backend != 'native':  # the compiled pass looks by itself
+            check_targets(target, cols, self.ignore_index, as_index)
+        loss, self.statistics = fused_loss(
+            x,
+            Batch(target, row_weight, col_weight, entry_weight, factor),
+            Settings(float(self.gamma_pos), float(self.gamma_neg), self.clip, self.alpha,
+                     self.disable_torch_grad_focal_loss, self.ignore_index, scale),
+            backend=backend,
+            reduction=reduction,
+            check=check,
+            want_statistics=self.want_statistics)
+        return loss.view(shape) if reduction == 'none' else loss
+
+    def _runs_plain(self, target: Tensor, weight: Optional[Tensor]) -> bool:
+        """Whether the plain definition is to run."""
+        if self.impl == 'torch':
+            return True
+        beside = [t for t in (target, weight) if t is not None and t.requires_grad]
+        if self.impl == 'auto':
+            return bool(beside) or _is_compiling()
+        if beside:
+            raise ValueError(f"impl={self.impl!r} gives no gradient to targets or weights, and one "
+                             "of them requires it: detach it, or use impl='torch'")
+        return False
 
     def _checks(self, pred: Tensor) -> bool:
         if _is_compiling():
@@ -192,20 +252,35 @@ class AsymmetricLoss(nn.Module):
             return self.check_targets
         return not pred.is_cuda or os.environ.get('ASL_DET_CHECK_TARGETS') == '1'
 
-    def _check_range(self, name: str, values: Tensor, low: int, high: int, meaning: str) -> None:
-        if not values.is_floating_point():
-            values = values.long()
-        bad = ~((values >= low) & (values <= high)) & (values != self.ignore_index)
-        if bad.any():
-            where = bad.nonzero()[0].tolist()
-            raise ValueError(f'{name} {values[tuple(where)].item():g} at position {where}: '
-                             f'expected {low} to {high} ({meaning}), or ignore_index '
-                             f'{self.ignore_index}')
-
     def extra_repr(self) -> str:
         return (f'gamma_neg={self.gamma_neg}, gamma_pos={self.gamma_pos}, clip={self.clip}, '
                 f'alpha={self.alpha}, reduction={self.reduction!r}, '
                 f'loss_weight={self.loss_weight}')
+
+
+def _as_tensor(pred: Tensor, target: Target, ignore_index: int, check: bool) -> Tensor:
+    """Check the shape of ``target``, and make a pair (indices, scores) a dense one."""
+    indices, scores = target if isinstance(target, (tuple, list)) else (target, None)
+    as_index = indices.dim() == pred.dim() - 1
+    fits = indices.shape == (pred.shape[:-1] if as_index else pred.shape)
+    if not fits or (scores is not None and (not as_index or scores.shape != indices.shape)):
+        came = f'{tuple(indices.shape)}'
+        if scores is not None:
+            came = f'the pair {came}, {tuple(scores.shape)}'
+        raise ValueError(f'target has shape {came}, but pred has {tuple(pred.shape)}: expected '
+                         f'class indices {tuple(pred.shape[:-1])} or the shape of pred')
+    if scores is None:
+        return indices
+    num_classes = pred.size(-1)
+    if check:
+        check_targets(indices, num_classes, ignore_index, as_index=True)
+        check_targets(scores, num_classes, ignore_index, as_index=False)
+    labels = indices.long()
+    foreground = (labels >= 0) & (labels < num_classes) & (labels != ignore_index)
+    soft = torch.zeros(pred.shape, dtype=torch.float32, device=pred.device)
+    soft = soft.scatter(-1, torch.where(foreground, labels, 0).unsqueeze(-1),
+                        torch.where(foreground, scores.float(), 0).unsqueeze(-1))
+    return soft.masked_fill((labels == ignore_index).unsqueeze(-1), ignore_index)
 
 
 def _fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
@@ -217,7 +292,7 @@ def _fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
     if weight.shape == (*loss.shape[:-1], 1):
         return weight
     if weight.numel() == loss.numel():
-        return weight.view(loss.shape)
+        return weight.reshape(loss.shape)
     raise ValueError(f'weight has shape {tuple(weight.shape)}, but pred has {tuple(loss.shape)}: '
                      f'expected {tuple(loss.shape[:-1])}, {tuple(loss.shape)} or '
                      f'({loss.numel()},)')

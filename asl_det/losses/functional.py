@@ -60,10 +60,8 @@ def asymmetric_loss(logits: Tensor,
         Ridnik et al., Asymmetric Loss For Multi-Label Classification,
         ICCV 2021, arXiv 2009.14119.
     """
-    x = logits if logits.dtype == torch.float64 else logits.float()
-    if activated:
-        x = x.clamp(1e-12, 1 - torch.finfo(torch.float32).eps / 2)
-        x = x.log() - torch.log1p(-x)
+    x = probability_to_logit(logits) if activated else logits
+    x = x if x.dtype == torch.float64 else x.float()
     y, known = dense_targets(targets, x, ignore_index)
 
     weight = torch.exp(gamma_pos * F.logsigmoid(-x))
@@ -83,6 +81,13 @@ def asymmetric_loss(logits: Tensor,
     if alpha is not None:
         positive, negative = alpha * positive, (1 - alpha) * negative
     return torch.where(known, y * positive + (1 - y) * negative, 0)
+
+
+def probability_to_logit(p: Tensor) -> Tensor:
+    """Logits, in float32 or float64, of probabilities kept within [1e-12, 1 - 6e-8]."""
+    p = p if p.dtype == torch.float64 else p.float()
+    p = p.clamp(1e-12, 1 - torch.finfo(torch.float32).eps / 2)
+    return p.log() - torch.log1p(-p)
 
 
 def dense_targets(targets: Tensor, logits: Tensor, ignore_index: int) -> Tuple[Tensor, Tensor]:
@@ -111,7 +116,7 @@ def shifted_probability(x: Tensor, clip: float) -> Tuple[Tensor, Tensor]:
     t = math.log(clip) - math.log1p(-clip)
     t_high = round(t * 2**16) / 2**16  # exact in float32
     distance = (x - t_high) - (t - t_high)
-    above = distance > 0
+    above = ~(distance <= 0)  # so that NaN stays NaN
     # The stand-in keeps pow and log away from 0, where their gradients are not finite.
     distance = torch.where(above, distance, 1)
     p = torch.exp(F.logsigmoid(x))  # the derivative of torch.sigmoid is rough near 1
@@ -119,6 +124,28 @@ def shifted_probability(x: Tensor, clip: float) -> Tuple[Tensor, Tensor]:
     rise = torch.where(distance < 1, -torch.expm1(-distance), 1 - torch.exp(-distance))
     p_m = p * (1 - clip) * rise
     return above, torch.where(above, p_m.clamp_min(torch.finfo(x.dtype).tiny), 0.5)
+
+
+def check_targets(targets: Tensor, num_classes: int, ignore_index: int, as_index: bool) -> None:
+    """Raise ValueError for the first target out of range; synchronises a GPU."""
+    values = targets if targets.is_floating_point() else targets.long()
+    high = num_classes if as_index else 1
+    bad = ~((values >= 0) & (values <= high)) & (values != ignore_index)
+    if bad.any():
+        position = int(bad.reshape(-1).nonzero()[0])
+        raise target_error(targets, position, num_classes, ignore_index, as_index)
+
+
+def target_error(targets: Tensor, position: int, num_classes: int, ignore_index: int,
+                 as_index: bool) -> ValueError:
+    """The error for the value at a flat position of ``targets``, which is out of range."""
+    value = targets.reshape(-1)[position].item()
+    where = [int(i) for i in torch.unravel_index(torch.tensor(position), targets.shape)]
+    name, high, meaning = 'target', 1, 'probabilities or 0 / 1'
+    if as_index:
+        name, high, meaning = 'class index', num_classes, f'{num_classes} stands for background'
+    return ValueError(f'{name} {value:g} at position {where}: expected 0 to {high} ({meaning}), '
+                      f'or ignore_index {ignore_index}')
 
 
 def _focus(weight: Tensor, constant: bool) -> Tensor:

@@ -1,0 +1,256 @@
+"""Time and memory of the asymmetric loss against other losses, side by side.
+
+First every path of ours is checked against float64; nothing is timed if one is
+wrong. Then all contenders run in one process, one after the other in every
+round, and a row is the median of its per-round ratios. Absolute times depend on
+the machine; ratios are what to read.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from rich.console import Console
+from rich.table import Table
+
+import asl_det  # noqa: F401  makes mmdet.models importable
+from asl_det.analysis.benchmark import plot_benchmark
+from asl_det.cli import one_line_errors
+from asl_det.errors import UserError
+from asl_det.losses import AsymmetricLoss, asymmetric_loss
+
+SHAPES = {  # name: rows, classes, kind of target
+    'small': (128, 80, 'dense'),
+    'wide': (64, 9605, 'dense'),
+    'fcos': (44_000, 80, 'index'),
+    'retinanet': (200_000, 80, 'index'),
+    'lvis': (100_000, 1203, 'index'),
+}
+LOGITS = {  # name: mean, standard deviation; the share over the margin 0.05 in the table
+    'init': (-4.6, 0.1),
+    'trained': (-6.125, 1.5),
+    'wide': (0.0, 2.0),
+}
+GAMMA_NEG, GAMMA_POS = 4, 0
+Step = Callable[[torch.Tensor], torch.Tensor]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--shapes', nargs='+', choices=SHAPES, default=list(SHAPES))
+    parser.add_argument('--logits', nargs='+', choices=LOGITS, default=['trained'])
+    parser.add_argument('--clip', type=float, default=0.05)
+    parser.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads (default: 1)')
+    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='contenders whose name has it')
+    parser.add_argument('--compile', action='store_true', help='torch.compile as a contender too')
+    parser.add_argument('--out', type=Path, help='write json here, and a chart beside it')
+    return parser.parse_args()
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    torch.set_num_threads(args.threads)
+    console = Console()
+    results = []
+    for shape in args.shapes:
+        for logits in args.logits:
+            results.append(run_case(shape, logits, args, console))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        record = dict(versions(args), results=results)
+        args.out.write_text(json.dumps(record, indent=1) + '\n')
+        plot_benchmark(record, args.out.with_suffix('.png'))
+        console.print(f'{args.out}, {args.out.with_suffix(".png")}')
+
+
+def run_case(shape: str, distribution: str, args: argparse.Namespace, console: Console) -> dict:
+    """One table: every contender on one batch."""
+    rows, classes, kind = SHAPES[shape]
+    x, labels, one_hot = make_batch(rows, classes, kind, *LOGITS[distribution], args)
+    share = (x.sigmoid() > 0.05).float().mean().item()
+    steps = contenders(labels if kind == 'index' else one_hot, one_hot, args)
+    if args.only:
+        kept = ['plain chain', *args.only]
+        steps = {n: s for n, s in steps.items() if any(k in n for k in kept)}
+    gate(x, labels if kind == 'index' else one_hot, args)
+    times: Dict[str, List[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        once(step, x)  # warm up: compilation, caches
+    for _ in range(args.rounds):
+        for name, step in steps.items():
+            times[name].append(once(step, x))
+    chain = times['plain chain']
+    entries = []
+    for name, step in steps.items():
+        entries.append(dict(
+            name=name,
+            median_ms=1e3 * statistics.median(times[name]),
+            chain_over_this=statistics.median(
+                c / t for c, t in zip(chain, times[name], strict=True)),
+            peak_over_logits=peak_memory(step, x) / (x.numel() * x.element_size())))
+    title = (f'({rows:,}, {classes}) {kind}, {distribution} logits ({share:.1%} over 0.05), '
+             f'clip {args.clip}, {args.dtype}, {args.device}, {args.threads} thread(s)')
+    table = Table(title=title, title_justify='left')
+    for column in ('forward + backward', 'median ms', 'plain chain / this', 'peak / logits'):
+        table.add_column(column, justify='left' if column.startswith('f') else 'right')
+    for e in entries:
+        table.add_row(e['name'], f'{e["median_ms"]:.3f}', f'{e["chain_over_this"]:.2f}',
+                      f'{e["peak_over_logits"]:.2f}' if x.numel() > 1 << 21 else '-')
+    console.print(table)
+    return dict(shape=shape, rows=rows, classes=classes, kind=kind, logits=distribution,
+                share_over_margin=share, clip=args.clip, entries=entries)
+
+
+def make_batch(rows: int, classes: int, kind: str, mean: float, deviation: float,
+               args: argparse.Namespace) -> tuple:
+    """Logits, labels (1 % of the rows positive), and their one-hot form."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, classes, generator=generator) * deviation + mean
+    positive = torch.rand(rows, generator=generator) < (0.01 if kind == 'index' else 1)
+    labels = torch.where(positive, torch.randint(classes, (rows,), generator=generator), classes)
+    one_hot = torch.zeros(rows, classes + 1).scatter_(1, labels[:, None], 1)[:, :classes]
+    dtype = getattr(torch, args.dtype)
+    return (x.to(args.device, dtype), labels.to(args.device),
+            one_hot.contiguous().to(args.device))
+
+
+def contenders(target: torch.Tensor, one_hot: torch.Tensor,
+               args: argparse.Namespace) -> Dict[str, Step]:
+    """Name -> forward pass on logits that require a gradient."""
+    from mmdet.models.losses import FocalLoss
+
+    def ours(impl: str) -> AsymmetricLoss:
+        return AsymmetricLoss(gamma_neg=GAMMA_NEG, gamma_pos=GAMMA_POS, clip=args.clip,
+                              reduction='sum', impl=impl)
+
+    auto, plain = ours('auto'), ours('torch')
+    steps: Dict[str, Step] = {
+        'plain chain': lambda x: plain_chain(x, one_hot, args.clip),
+        'asl_det auto': lambda x: auto(x, target),
+        'asl_det torch': lambda x: plain(x, target),
+        'BCE with logits (one-hot given)': lambda x: F.binary_cross_entropy_with_logits(
+            x, one_hot.to(x.dtype), reduction='sum'),
+        'mmdet FocalLoss': lambda x: focal(x, target, reduction_override='sum'),
+        'torchvision focal (one-hot given)': lambda x: torchvision.ops.sigmoid_focal_loss(
+            x, one_hot.to(x.dtype), reduction='sum'),
+    }
+    focal = FocalLoss()
+    if args.compile:
+        compiled = torch.compile(plain, dynamic=True)
+        steps['torch.compile of asl_det torch'] = lambda x: compiled(x, target)
+    try:
+        from timm.loss import AsymmetricLossMultiLabel
+    except ImportError:
+        pass
+    else:
+        timm_loss = AsymmetricLossMultiLabel(gamma_neg=GAMMA_NEG, gamma_pos=GAMMA_POS,
+                                             clip=args.clip)
+        steps['timm (one-hot given)'] = lambda x: timm_loss(x, one_hot)
+    steps['one copy of the logits'] = None
+    return steps
+
+
+def plain_chain(x: torch.Tensor, y: torch.Tensor, clip: float) -> torch.Tensor:
+    """The loss as public implementations compute it: full-size operations under autograd."""
+    p = torch.sigmoid(x.float())
+    not_p = 1 - p
+    if clip > 0:
+        not_p = (not_p + clip).clamp(max=1)
+    log_likelihood = y * torch.log(p.clamp(min=1e-8)) + (1 - y) * torch.log(not_p.clamp(min=1e-8))
+    p_t = p * y + not_p * (1 - y)
+    gamma = GAMMA_POS * y + GAMMA_NEG * (1 - y)
+    return -(log_likelihood * torch.pow(1 - p_t, gamma)).sum()
+
+
+def once(step: Optional[Step], x: torch.Tensor) -> float:
+    """Seconds of one forward and backward pass, or of a copy."""
+    leaf = x.detach().requires_grad_()
+    synchronise(x)
+    start = time.perf_counter()
+    if step is None:
+        x.clone()
+    else:
+        step(leaf).backward()
+    synchronise(x)
+    return time.perf_counter() - start
+
+
+def synchronise(x: torch.Tensor) -> None:
+    if x.is_cuda:
+        torch.cuda.synchronize()
+
+
+def gate(x: torch.Tensor, target: torch.Tensor, args: argparse.Namespace) -> None:
+    """Stop unless value and gradient of our paths equal float64 on a part of the batch."""
+    x, target = x[:2000], target[:2000]
+    kwargs = dict(gamma_neg=GAMMA_NEG, gamma_pos=GAMMA_POS, clip=args.clip)
+    exact = x.double().requires_grad_()
+    expected = asymmetric_loss(exact, target, **kwargs).sum()
+    expected.backward()
+    for impl in ('auto', 'fused', 'torch'):
+        leaf = x.detach().clone().requires_grad_()
+        loss = AsymmetricLoss(reduction='sum', impl=impl, **kwargs)(leaf, target)
+        loss.backward()
+        rtol = dict(float32=1e-5, float16=1e-3, bfloat16=8e-3)[args.dtype]
+        atol = 6e-8 if args.dtype == 'float16' else 1e-12
+        right = torch.allclose(loss.double(), expected.detach(), rtol=1e-5) and torch.allclose(
+            leaf.grad.double(), exact.grad, rtol=rtol, atol=atol)
+        if not right:
+            raise UserError(f'impl={impl!r} differs from float64 by more than {rtol} '
+                            f'({loss.item()} against {expected.item()}): nothing was timed')
+
+
+def peak_memory(step: Optional[Step], x: torch.Tensor) -> float:
+    """Bytes above the start at the peak of one pass (Linux, or CUDA; else nan)."""
+    if x.is_cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        once(step, x)
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        Path('/proc/self/clear_refs').write_text('5')  # resets the high-water mark
+        before = _status('VmRSS')
+        once(step, x)
+        return _status('VmHWM') - before
+    except OSError:
+        return float('nan')
+
+
+def _status(key: str) -> int:
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith(key):
+            return 1024 * int(line.split()[1])
+    raise OSError(f'/proc/self/status has no {key}')
+
+
+def versions(args: argparse.Namespace) -> dict:
+    """What a reader needs to run it again."""
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True,
+                            text=True, cwd=Path(__file__).parent).stdout.strip()
+    cpu = platform.processor() or platform.machine()
+    for line in Path('/proc/cpuinfo').read_text().splitlines() if sys.platform == 'linux' else ():
+        if line.startswith('model name'):
+            cpu = line.split(':')[1].strip()
+            break
+    hardware = torch.cuda.get_device_name() if args.device != 'cpu' else cpu
+    return dict(commit=commit, hardware=hardware, threads=args.threads, dtype=args.dtype,
+                device=args.device, rounds=args.rounds, torch=torch.__version__,
+                torchvision=torchvision.__version__, python=platform.python_version(),
+                command='python ' + ' '.join(sys.argv))
+
+
+if __name__ == '__main__':
+    main()
