@@ -2,6 +2,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 if not torch.cuda.is_available():
@@ -10,3 +11,8 @@ if not torch.cuda.is_available():
 import asl_det  # noqa: E402, F401  before any import of mmdet.models
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)

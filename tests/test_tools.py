@@ -75,6 +75,20 @@ def test_training_leaves_a_checkpoint_and_curves(trained):
     assert saved['meta']['seed'] == 7 and saved['meta']['iter'] == 4
 
 
+def losses_of(work_dir):
+    rows = [json.loads(line) for log in sorted(work_dir.glob('*/vis_data/scalars.json'))
+            for line in log.read_text().splitlines()]
+    return [row['loss'] for row in rows if 'loss' in row]
+
+
+def test_training_is_the_same_with_the_plain_definition(trained, digits, tmp_path):
+    result = run('tools/train.py', CONFIG, '--work-dir', tmp_path, '--seed', 7, *data_options(
+        digits, **{'model.bbox_head.loss_cls.impl': 'torch', 'val_cfg': None,
+                   'val_dataloader': None, 'val_evaluator': None}))
+    assert result.returncode == 0, result.stderr
+    assert losses_of(tmp_path) == pytest.approx(losses_of(trained[0])[:4], rel=1e-4)
+
+
 def test_a_training_is_resumed_from_its_last_checkpoint(trained, digits):
     work_dir, _ = trained
     result = run('tools/train.py', CONFIG, '--work-dir', work_dir, '--resume',

@@ -9,7 +9,7 @@ of a one-hot target, no full-size temporary besides the gradient. Backends:
 """
 
 from dataclasses import dataclass, replace
-from typing import Iterator, NamedTuple, Optional, Tuple, Union
+from typing import NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +49,12 @@ class Batch(NamedTuple):
     entry_weight: Optional[Tensor]  # (N, C)
     factor: Optional[Tensor] = None  # 0-dim, on a GPU: a factor that the host does not know
 
-    def rows(self, begin: int, end: int) -> 'Batch':
+    def rows(self, rows: slice) -> 'Batch':
         """The part of some rows."""
-        cut = [None if t is None else t[begin:end]
-               for t in (self.targets, self.row_weight, self.entry_weight)]
-        return Batch(cut[0], cut[1], self.col_weight, cut[2], self.factor)
+        targets, row_weight, entry_weight = (
+            None if t is None else t[rows]
+            for t in (self.targets, self.row_weight, self.entry_weight))
+        return Batch(targets, row_weight, self.col_weight, entry_weight, self.factor)
 
 
 class Statistics(NamedTuple):
@@ -81,7 +82,7 @@ def sweep(logits: Tensor, batch: Batch, settings: Settings, *, backend: str,
     """One pass over ``logits (N, C)``.
 
     Args:
-        logits: any float dtype.
+        logits: any float dtype, not empty.
         batch: targets and weights.
         settings: parameters of the loss.
         backend: 'native' (C), 'triton' or 'eager'.
@@ -97,35 +98,31 @@ def sweep(logits: Tensor, batch: Batch, settings: Settings, *, backend: str,
     values = torch.empty_like(logits, dtype=_wide(logits),
                               memory_format=torch.contiguous_format) if want_values else None
     grad = torch.empty_like(logits, memory_format=torch.contiguous_format) if want_grad else None
+    run, step = _eager_chunk, max(1, CHUNK // logits.size(1))
     if backend == 'native':
         run = native.sweep
-        step = logits.size(0) if native.is_direct(logits, batch, upstream) else None
-    else:
-        run, step = _eager_chunk, None
-    loss = torch.zeros((), dtype=torch.float64, device=logits.device)
-    known, bad, statistics = 0, -1, None
-    for begin, end in _chunks(logits, step):
-        part = run(logits[begin:end], batch.rows(begin, end), settings,
-                   None if values is None else values[begin:end],
-                   None if grad is None else grad[begin:end],
-                   want_statistics, None if upstream is None else upstream[begin:end])
-        loss += part.loss
-        known = known + part.known
-        if bad < 0 <= part.bad:
+        if native.is_direct(logits, batch, upstream):
+            step = logits.size(0)  # in one piece
+    total = None
+    for begin in range(0, logits.size(0), step):
+        rows = slice(begin, begin + step)
+        part = run(logits[rows], batch.rows(rows), settings,
+                   None if values is None else values[rows], None if grad is None else grad[rows],
+                   want_statistics, None if upstream is None else upstream[rows])
+        if part.bad >= 0:
             per_row = 1 if batch.targets.dim() == 1 else logits.size(1)
-            bad = part.bad + begin * per_row
-        if want_statistics:
-            statistics = part.statistics if statistics is None else Statistics(
-                *(a + b for a, b in zip(statistics, part.statistics, strict=True)))
-    return Swept(loss, known, bad, values, grad, statistics)
+            part = part._replace(bad=part.bad + begin * per_row)
+        total = part if total is None else _join(total, part)
+    return total._replace(values=values, grad=grad)
 
 
-def _chunks(logits: Tensor, step: Optional[int]) -> Iterator[Tuple[int, int]]:
-    rows = logits.size(0)
-    if step is None:
-        step = max(1, CHUNK // max(1, logits.size(1)))
-    for begin in range(0, max(rows, 1), max(step, 1)):
-        yield begin, min(rows, begin + step)
+def _join(a: Swept, b: Swept) -> Swept:
+    """The sums over two pieces of a batch."""
+    statistics = None
+    if a.statistics is not None:
+        statistics = Statistics(*map(torch.add, a.statistics, b.statistics))
+    return Swept(a.loss + b.loss, a.known + b.known, a.bad if a.bad >= 0 else b.bad, None, None,
+                 statistics)
 
 
 def _eager_chunk(logits: Tensor, batch: Batch, settings: Settings, values: Optional[Tensor],

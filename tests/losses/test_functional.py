@@ -136,7 +136,7 @@ def test_unknown_targets_cost_nothing_and_have_no_gradient(ignore_index):
 
 @pytest.mark.parametrize('clip', [0, 0.05])
 def test_probabilities_give_the_loss_of_their_logits(clip):
-    logits = torch.randn(300) * 3
+    logits = torch.randn(300, dtype=torch.float64) * 3
     targets = torch.rand(300)
     kwargs = dict(gamma_pos=1, gamma_neg=3, clip=clip)
     expected, expected_grad = loss_and_grad(logits, targets, **kwargs)

@@ -254,6 +254,21 @@ def test_chunks_and_threads_change_nothing(monkeypatch):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize('share', [0.001, 0.02, 0.2, 0.6, 1.0])
+def test_any_share_of_entries_over_the_margin(backend, share):
+    """The compiled path collects lone entries and takes full blocks at once."""
+    generator = torch.Generator().manual_seed(3)
+    over = torch.rand(53, 83, generator=generator) < share
+    logits = torch.where(over, 1.0, -6.0) + torch.randn(53, 83, generator=generator) * 0.5
+    labels = torch.randint(0, 84, (53,), generator=generator)
+    weight = torch.rand(53, 83, generator=generator)
+    for options in (dict(), dict(weight=weight), dict(weight=weight[:, 0])):
+        for reduction in ('sum', 'none'):
+            results = [loss_and_grad(AsymmetricLoss(impl=impl, reduction=reduction), logits,
+                                     labels, **options) for impl in ('fused', 'torch')]
+            torch.testing.assert_close(results[0], results[1], rtol=2e-5, atol=1e-6)
+
+
 def test_gammas_that_change_from_step_to_step_are_followed(backend):
     logits, target = random_batch('index')
     loss = AsymmetricLoss(impl='fused', reduction='sum')
