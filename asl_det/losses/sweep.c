@@ -224,6 +224,7 @@ void asl_sweep(const float *logits, int64_t begin, int64_t end, int64_t cols,
                const float *col_weight, const float *entry_weight, const float *upstream,
                const Params *s, float *values, float *grad, int32_t want_stats, Sums *out) {
     Sums sums = {0, 0, 0, 0, 0, 0, 0, -1};
+    const float threshold = s->threshold;
     Pending pending;
     pending.count = 0;
     for (int64_t row = begin; row < end; row++) {
@@ -239,6 +240,13 @@ void asl_sweep(const float *logits, int64_t begin, int64_t end, int64_t cols,
             const int n = cols - c < WIDTH ? (int)(cols - c) : WIDTH;
             const Block x = load(x_row + c, n, -INFINITY), zero = {0};
             Block value = zero, slope = zero, y = zero;
+            if (n == WIDTH && !want_stats && !bits(~(x <= threshold)) && /* the usual case */
+                (dense ? !bits(load(dense + at, WIDTH, 0.0f) != 0.0f)
+                       : label < c || label >= c + WIDTH)) {
+                if (grad) store(grad + at, zero, WIDTH);
+                if (values) store(values + at, zero, WIDTH);
+                continue;
+            }
             Mask ignored = (Mask)zero;
             int some_positive = 0; /* or soft, or ignored */
             if (dense) {
@@ -268,7 +276,7 @@ void asl_sweep(const float *logits, int64_t begin, int64_t end, int64_t cols,
                 slope = pick(ignored, zero, slope);
             }
             Block weight = PLAIN(w_row);
-            if (active || some_positive || want_stats) {
+            if ((active && !alone) || some_positive || want_stats) {
                 if (col_weight) weight *= load(col_weight + c, n, 0.0f);
                 if (entry_weight) weight *= load(entry_weight + at, n, 0.0f);
                 if (want_stats) count(&sums, x, y, ignored, weight, n, s->threshold);
@@ -284,9 +292,12 @@ void asl_sweep(const float *logits, int64_t begin, int64_t end, int64_t cols,
             if (alone)
                 for (; active; active &= active - 1) {
                     const int i = __builtin_ctz(active);
-                    if (weight[i] == 0.0f) continue;
-                    pending.x[pending.count] = x[i];
-                    pending.weight[pending.count] = weight[i];
+                    float w = w_row;
+                    if (col_weight) w *= col_weight[c + i];
+                    if (entry_weight) w *= entry_weight[at + i];
+                    if (w == 0.0f) continue;
+                    pending.x[pending.count] = x_row[c + i];
+                    pending.weight[pending.count] = w;
                     pending.at[pending.count++] = at + i;
                 }
             if (pending.count >= WIDTH)
