@@ -61,7 +61,8 @@ class AsymmetricLoss(nn.Module):
     Attributes:
         statistics: with ``want_statistics = True`` set on the module, the
             :class:`~asl_det.losses.fused.Statistics` of the last call, from
-            the same pass and without synchronising a GPU.
+            the same pass and without synchronising a GPU; None after the plain
+            definition, which has none.
 
     Raises:
         ValueError: for an argument outside its range.
@@ -153,7 +154,8 @@ class AsymmetricLoss(nn.Module):
         _require_reduction(reduction)
         if avg_factor is not None and reduction == 'sum':
             raise ValueError("avg_factor can not be used with reduction 'sum'; use 'mean'")
-        target = _as_tensor(pred, target, self.ignore_index, self._checks(pred))
+        check = self._checks(pred)
+        target = _as_tensor(pred, target, self.ignore_index, check)
         if self.class_weight is not None and self.class_weight.numel() != pred.size(-1):
             raise ValueError(f'class_weight has {self.class_weight.numel()} entries, but pred has '
                              f'{pred.size(-1)} classes (shape {tuple(pred.shape)})')
@@ -162,14 +164,15 @@ class AsymmetricLoss(nn.Module):
         if self.activated:
             pred = probability_to_logit(pred)
         if pred.numel() == 0 or self._runs_plain(target, weight):
-            return self._plain(pred, target, weight, avg_factor, reduction)
-        return self._fused(pred, target, weight, avg_factor, reduction)
+            self.statistics = None
+            return self._plain(pred, target, weight, avg_factor, reduction, check)
+        return self._fused(pred, target, weight, avg_factor, reduction, check)
 
     def _plain(self, pred: Tensor, target: Tensor, weight: Optional[Tensor],
-               avg_factor: Union[float, Tensor, None], reduction: str) -> Tensor:
+               avg_factor: Union[float, Tensor, None], reduction: str, check: bool) -> Tensor:
         """The definition under autograd, weighted and reduced."""
         as_index = target.dim() == pred.dim() - 1
-        if self._checks(pred):
+        if check:
             check_targets(target, pred.size(-1), self.ignore_index, as_index)
         loss = asymmetric_loss(
             pred,
@@ -195,13 +198,15 @@ class AsymmetricLoss(nn.Module):
         return total / known.clamp(min=1)
 
     def _fused(self, pred: Tensor, target: Tensor, weight: Optional[Tensor],
-               avg_factor: Union[float, Tensor, None], reduction: str) -> Tensor:
+               avg_factor: Union[float, Tensor, None], reduction: str, check: bool) -> Tensor:
         """The same with value and gradient in one pass; all factors go into that pass."""
         shape = pred.shape
-        cols = shape[-1] if pred.dim() else 1
-        x = pred.reshape(-1, cols)
+        cols = shape[-1]
         as_index = target.dim() == pred.dim() - 1
-        target = target.reshape(-1) if as_index else target.reshape(-1, cols)
+        x = pred
+        if pred.dim() != 2:
+            x = pred.reshape(-1, cols)
+            target = target.reshape(-1) if as_index else target.reshape(-1, cols)
         row_weight = entry_weight = None
         if weight is not None:
             weight = weight.detach()
@@ -219,10 +224,9 @@ class AsymmetricLoss(nn.Module):
         col_weight = None if self.class_weight is None else self.class_weight.to(pred.device)
 
         backend = choose_backend(self.impl, x)
-        check = self._checks(pred)
         if check and backend != 'native':  # the compiled pass looks by itself
             check_targets(target, cols, self.ignore_index, as_index)
-        loss, self.statistics = fused_loss(
+        loss, statistics = fused_loss(
             x,
             Batch(target, row_weight, col_weight, entry_weight, factor),
             Settings(float(self.gamma_pos), float(self.gamma_neg), self.clip, self.alpha,
@@ -231,6 +235,8 @@ class AsymmetricLoss(nn.Module):
             reduction=reduction,
             check=check,
             want_statistics=self.want_statistics)
+        if self.want_statistics:
+            self.statistics = statistics
         return loss.view(shape) if reduction == 'none' else loss
 
     def _runs_plain(self, target: Tensor, weight: Optional[Tensor]) -> bool:

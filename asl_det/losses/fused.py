@@ -213,11 +213,12 @@ class _Sum(torch.autograd.Function):
         _refuse_second_derivative()
         logits, = ctx.saved_tensors
         batch, settings, backend = ctx.arguments
-        factor = upstream * ctx.factor
+        on_cpu = logits.device.type == 'cpu'
+        factor = (upstream.item() if on_cpu else upstream) * ctx.factor  # no wait for a GPU
         grad, ctx.grad = ctx.grad, None
         if grad is None:  # half precision, or a second pass through a retained graph
-            if factor.device.type == 'cpu':
-                settings = replace(settings, scale=settings.scale * factor.item())
+            if on_cpu:
+                settings = replace(settings, scale=settings.scale * float(factor))
             else:
                 batch = batch._replace(
                     factor=factor if batch.factor is None else batch.factor * factor)
@@ -225,8 +226,8 @@ class _Sum(torch.autograd.Function):
         elif backend == 'triton':
             from asl_det.losses import triton_kernels
             triton_kernels.scale_(grad, factor)
-        elif factor.device.type != 'cpu' or factor.item() != 1:  # a GPU is not waited for
-            grad *= factor.to(grad.dtype)
+        elif not on_cpu or factor != 1:
+            grad *= factor
         return grad, *[None] * 6
 
 

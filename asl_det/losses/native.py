@@ -94,14 +94,14 @@ def sweep(logits: Tensor, batch: 'Batch', settings: 'Settings', values: Optional
     """:func:`asl_det.losses.fused.sweep` for a piece of a batch, writing into its outputs."""
     from asl_det.losses.fused import Statistics, Swept
     rows, cols = logits.shape
-    dense = batch.targets.dim() == 2
+    labels = dense = None
+    if batch.targets.dim() == 2:
+        dense = _float(batch.targets)
+    else:
+        labels = batch.targets.long().contiguous()
     own_grad = grad if grad is None or grad.dtype == torch.float32 else torch.empty(rows, cols)
-    inputs = [
-        _float(logits),
-        None if dense else batch.targets.long().contiguous(),
-        _float(batch.targets) if dense else None,
-        _float(batch.row_weight), _float(batch.col_weight), _float(batch.entry_weight),
-        _float(upstream)]
+    inputs = (_float(logits), labels, dense, _float(batch.row_weight), _float(batch.col_weight),
+              _float(batch.entry_weight), _float(upstream))  # kept alive during the call
     pointers = [None if t is None else t.data_ptr() for t in inputs]
     outputs = [None if t is None else t.data_ptr() for t in (values, own_grad)]
     params, call = _params(settings), library().asl_sweep
@@ -138,6 +138,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # threads do not s
     return ThreadPoolExecutor(threads, thread_name_prefix='asl_det')
 
 
+@functools.lru_cache(maxsize=64)
 def _params(s: 'Settings') -> _Params:
     threshold = math.log(s.clip) - math.log1p(-s.clip) if s.clip > 0 else -math.inf
     high = ctypes.c_float(threshold).value
@@ -147,7 +148,7 @@ def _params(s: 'Settings') -> _Params:
 
 
 def _float(tensor: Optional[Tensor]) -> Optional[Tensor]:
-    return None if tensor is None else tensor.detach().float().contiguous()
+    return None if tensor is None else tensor.float().contiguous()
 
 
 def _build(compiler: str, target: Path) -> None:

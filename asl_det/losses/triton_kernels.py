@@ -6,7 +6,7 @@ writes its own partial sums, so results do not depend on the order of programs.
 
 import math
 import os
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 import torch
 import triton
@@ -160,11 +160,12 @@ def _scale_kernel(grad, factor, entries, BLOCK: tl.constexpr):
         tl.store(grad + at, scaled.to(grad.dtype.element_ty), mask=at < entries)
 
 
-def scale_(grad: Tensor, factor: Tensor) -> Tensor:
+def scale_(grad: Tensor, factor: Union[float, Tensor]) -> Tensor:
     """Multiply a contiguous ``grad`` by a 0-dim ``factor`` in place; free where it is 1."""
     if grad.numel():
-        _scale_kernel[(triton.cdiv(grad.numel(), BLOCK),)](grad, factor.float(), grad.numel(),
-                                                           BLOCK=BLOCK)
+        _scale_kernel[(triton.cdiv(grad.numel(), BLOCK),)](
+            grad, torch.as_tensor(factor, dtype=torch.float32, device=grad.device), grad.numel(),
+            BLOCK=BLOCK)
     return grad
 
 
