@@ -132,8 +132,10 @@ def test(cfg: Config,
     check_checkpoint(checkpoint)
     cfg.load_from = checkpoint
     if show_dir is not None:
-        hook = cfg.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
-        hook.update(draw=True, test_out_dir=os.path.abspath(show_dir))
+        hooks = cfg.get('default_hooks', {})
+        drawing = dict(hooks.get('visualization', dict(type='DetVisualizationHook')), draw=True,
+                       test_out_dir=os.path.abspath(show_dir))
+        cfg.default_hooks = dict(hooks, visualization=drawing)
     if out is not None:
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)

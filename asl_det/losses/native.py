@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
@@ -72,11 +73,17 @@ def library() -> ctypes.CDLL:
     return sweep
 
 
+@functools.lru_cache(maxsize=None)
 def is_available() -> bool:
-    """Whether the compiled path can be used here; builds it at the first call."""
+    """Whether the compiled path can be used here; builds it at the first call.
+
+    Warns once if it can not.
+    """
     try:
         library()
-    except (Unavailable, OSError):
+    except (Unavailable, OSError) as error:
+        warnings.warn('the loss takes its slower CPU path in torch, since the compiled one is not '
+                      f'available: {error}', stacklevel=2)
         return False
     return True
 

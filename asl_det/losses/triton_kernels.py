@@ -162,7 +162,7 @@ def _scale_kernel(grad, factor, entries, BLOCK: tl.constexpr):
 
 def scale_(grad: Tensor, factor: Union[float, Tensor]) -> Tensor:
     """Multiply a contiguous ``grad`` by a 0-dim ``factor`` in place; free where it is 1."""
-    if grad.numel():
+    with torch.cuda.device_of(grad):
         _scale_kernel[(triton.cdiv(grad.numel(), BLOCK),)](
             grad, torch.as_tensor(factor, dtype=torch.float32, device=grad.device), grad.numel(),
             BLOCK=BLOCK)
@@ -186,7 +186,7 @@ def sweep(logits: Tensor, batch: 'Batch', settings: 'Settings', want_values: boo
         targets = targets.to(torch.uint8 if dense else torch.int64)
     threshold = math.log(s.clip) - math.log1p(-s.clip) if s.clip > 0 else -math.inf
     high = torch.tensor(threshold, dtype=torch.float32).item()
-    if programs:
+    with torch.cuda.device_of(x):
         _sweep_kernel[(programs,)](
             x, targets, *(x if w is None else w for w in weights),
             x if values is None else values, x if grad is None else grad, sums, x.numel(),
