@@ -22,8 +22,7 @@ def python(code):
                           text=True)
 
 
-@pytest.mark.parametrize('hidden', [['mmdet'], ['mmengine'], ['mmcv'],
-                                    ['mmdet', 'mmcv', 'mmengine']])
+@pytest.mark.parametrize('hidden', [['mmdet'], ['mmengine'], ['mmdet', 'mmcv', 'mmengine']])
 def test_without_mmdet_one_sentence_says_what_to_install(hidden):
     result = python(HIDE.format(hidden=hidden) + 'import asl_det')
     assert result.returncode == 1

@@ -307,6 +307,32 @@ def test_named_paths_run_or_raise(monkeypatch):
         AsymmetricLoss(impl='cuda')
 
 
+@pytest.mark.parametrize('flags', [[], ['-mavx2', '-mfma']])
+def test_the_sweep_is_right_on_processors_without_avx512(tmp_path, flags):
+    if not native.is_available() or (flags and 'avx2' not in native._processor()):
+        pytest.skip('it can not be built or run here')
+    code = f'''
+import torch
+from asl_det.losses import AsymmetricLoss, native
+native.FLAGS = [{flags}]
+for clip in (0.05, 0.0):
+    for target in (torch.randint(0, 51, (400,)), (torch.rand(400, 50) < 0.1).float()):
+        found = []
+        for impl in ("fused", "torch"):
+            x = (torch.randn(400, 50, generator=torch.Generator().manual_seed(1)) * 3 - 4)
+            x.requires_grad_()
+            loss = AsymmetricLoss(impl=impl, clip=clip, gamma_neg=2.5)(x, target)
+            loss.backward()
+            found.append((loss.detach(), x.grad))
+        torch.testing.assert_close(*found, rtol=2e-5, atol=1e-9)
+print("same")
+'''
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                         env=dict(os.environ, XDG_CACHE_HOME=str(tmp_path)))
+    assert out.stdout.strip() == 'same', out.stderr
+    assert list(tmp_path.rglob('*.so'))
+
+
 @pytest.mark.parametrize('environment, reason', [
     (dict(ASL_DET_NATIVE='0'), 'ASL_DET_NATIVE=0'), (dict(PATH=''), 'no C compiler'),
     (dict(CC='false'), 'does not compile')])
