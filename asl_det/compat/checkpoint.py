@@ -88,11 +88,11 @@ def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None
 
 
 def _load(path: str, map_location: Any) -> Any:
-    if hasattr(torch.serialization, 'safe_globals'):  # torch >= 2.5
+    if tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6):
         allowed = [(value, name) for name, value in _allowed_globals().items()]
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location=map_location, weights_only=True)
-    # Older torch has no public allow-list: the same one, through an unpickler of its own.
+    # Older torch takes no named allow-list: the same one, through an unpickler of its own.
     return torch.load(path, map_location=map_location, weights_only=False,
                       pickle_module=_restricted_pickle())
 

@@ -6,6 +6,7 @@ This file is the definition: every faster path is checked against it.
 import math
 from typing import Optional, Tuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -140,7 +141,7 @@ def target_error(targets: Tensor, position: int, num_classes: int, ignore_index:
                  as_index: bool) -> ValueError:
     """The error for the value at a flat position of ``targets``, which is out of range."""
     value = targets.reshape(-1)[position].item()
-    where = [int(i) for i in torch.unravel_index(torch.tensor(position), targets.shape)]
+    where = [int(i) for i in np.unravel_index(position, tuple(targets.shape))]
     name, high, meaning = 'target', 1, 'probabilities or 0 / 1'
     if as_index:
         name, high, meaning = 'class index', num_classes, f'{num_classes} stands for background'

@@ -38,12 +38,12 @@ def record(request):
 
 
 def old_torch(path, map_location=None):
-    """What _load does where torch has no public allow-list (before 2.5)."""
+    """What _load does where torch takes no named allow-list (before 2.6)."""
     return torch.load(path, map_location=map_location, weights_only=False,
                       pickle_module=checkpoint._restricted_pickle())
 
 
-@pytest.fixture(params=['this torch', 'torch before 2.5'])
+@pytest.fixture(params=['this torch', 'torch before 2.6'])
 def loader(request, monkeypatch):
     if request.param != 'this torch':
         monkeypatch.setattr(checkpoint, '_load', old_torch)
