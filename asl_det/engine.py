@@ -51,7 +51,7 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
     # Set here, so that the text of a mmdet:: config needs no change to find our loss.
     imports = list(cfg.get('custom_imports', {}).get('imports', []))
     if 'asl_det' not in imports:
-        cfg.custom_imports = dict(imports=[*imports, 'asl_det'], allow_failed_imports=False)
+        cfg.custom_imports = dict(cfg.get('custom_imports', {}), imports=[*imports, 'asl_det'])
     return cfg
 
 

@@ -1,30 +1,19 @@
 """Evaluate a checkpoint, and draw its predictions."""
 
 import argparse
-import os
 
-from mmengine.config import DictAction
-
-from asl_det.cli import one_line_errors
+from asl_det.cli import one_line_errors, parse_run_args, run_parser
 from asl_det.engine import default_work_dir, load_config, test
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or mmdet::folder/name.py')
+    parser = run_parser(__doc__)
     parser.add_argument('checkpoint', help='file or URL')
     parser.add_argument('--work-dir', help='folder of the log; default: work_dirs/<config name>')
     parser.add_argument('--out', metavar='results.json',
                         help='write the metrics here, and detections beside it')
     parser.add_argument('--show-dir', help='draw truth and predictions of every image here')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override values of the config')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)  # given by older torch launchers
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse_run_args(parser)
 
 
 @one_line_errors

@@ -1,30 +1,19 @@
 """Train a model from a config."""
 
 import argparse
-import os
 
-from mmengine.config import DictAction
-
-from asl_det.cli import one_line_errors
+from asl_det.cli import one_line_errors, parse_run_args, run_parser
 from asl_det.engine import default_work_dir, load_config, train
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file, or mmdet::folder/name.py')
+    parser = run_parser(__doc__)
     parser.add_argument('--work-dir', help='folder of the run; default: work_dirs/<config name>')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override values of the config, e.g. train_dataloader.batch_size=8')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='continue from a checkpoint, or from the last one of the run')
     parser.add_argument('--amp', action='store_true', help='mixed precision (needs a GPU)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--seed', type=int)
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)  # given by older torch launchers
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    return parse_run_args(parser)
 
 
 @one_line_errors

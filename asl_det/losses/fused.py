@@ -134,7 +134,7 @@ def _eager_chunk(logits: Tensor, batch: Batch, settings: Settings, values: Optio
     value, slope = _branch(x, settings.gamma_neg, settings.clip, settings.constant_focus)
     value *= (1 - y) * settings.scale_neg
     slope *= (1 - y) * settings.scale_neg
-    if bool((y != 0).any()) or logits.is_cuda:
+    if logits.is_cuda or bool((y != 0).any()):  # a GPU is not asked: it would wait
         mirror, mirror_slope = _branch(-x, settings.gamma_pos, 0.0, settings.constant_focus)
         value += y * settings.scale_pos * mirror
         slope -= y * settings.scale_pos * mirror_slope
