@@ -1,12 +1,14 @@
-# make quickstart | make test | make test-onedl | make lint | make clean
+# make quickstart | make multilabel | make test | make test-onedl | make lint | make clean
 PYTHON ?= python3
 STACK ?= openmmlab
 VENV := .venv$(if $(filter onedl,$(STACK)),-onedl)
 BIN := $(VENV)/bin
 RUN := work_dirs/quickstart
 CONFIG := configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py
+ML_RUN := work_dirs/multilabel
+ML_CONFIG := configs/multilabel/resnet18-w16_asl_digits.py
 
-.PHONY: quickstart test test-onedl lint clean
+.PHONY: quickstart multilabel test test-onedl lint clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python tools/make_digits.py
@@ -19,6 +21,18 @@ quickstart: $(VENV)/installed
 	@echo "  $(RUN)/curves.png     losses, AP and learning rate along the training"
 	@echo "  $(RUN)/predictions/   every validation image: truth left, predictions right"
 	@echo "  $(CONFIG)"
+
+multilabel: $(VENV)/installed
+	$(BIN)/python tools/make_digits.py --preset multilabel
+	$(BIN)/python tools/train.py $(ML_CONFIG) --work-dir $(ML_RUN) --resume
+	$(BIN)/python tools/test.py $(ML_CONFIG) $$(cat $(ML_RUN)/last_checkpoint) \
+	    --work-dir $(ML_RUN)/test --out $(ML_RUN)/results.json --show-dir $(ML_RUN)/predictions
+	@echo
+	@echo "A multi-label classifier was trained with the asymmetric loss. Where to look:"
+	@echo "  $(ML_RUN)/results.json   metrics; results.classes.csv: of every class"
+	@echo "  $(ML_RUN)/curves.png     loss, mAP and learning rate along the training"
+	@echo "  $(ML_RUN)/predictions/   validation images with what was predicted"
+	@echo "  $(ML_CONFIG)"
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -q $(ARGS)
@@ -35,5 +49,5 @@ clean:
 # Made anew where the pinned versions or the dependencies change.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(STACK),digits,test]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(STACK),digits,multilabel,test]'
 	@touch $@

@@ -1,7 +1,8 @@
 """Asymmetric Loss (ASL) for MMDetection.
 
-Importing this package registers ``AsymmetricLoss`` in MMDetection's registry
-and adds what an OpenMMLab installation without compiled operators lacks.
+Importing this package registers the losses, the multi-label pipeline and the
+hooks in MMDetection's registries, and adds what an OpenMMLab installation
+without compiled operators lacks.
 """
 
 from asl_det import compat
@@ -9,7 +10,7 @@ from asl_det.registry import MODELS  # first: says what to install where mmdet i
 
 compat.install()
 
-from asl_det import hooks, losses  # noqa: E402
+from asl_det import hooks, losses, multilabel, package_weights  # noqa: E402
 
 __version__ = '0.1.0'
-__all__ = ['MODELS', 'hooks', 'losses']
+__all__ = ['MODELS', 'hooks', 'losses', 'multilabel', 'package_weights']

@@ -140,7 +140,7 @@ def test(cfg: Config,
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         for evaluator in _as_list(cfg.test_evaluator):
-            if evaluator['type'] == 'CocoMetric':
+            if evaluator['type'] in ('CocoMetric', 'MultiLabelMetric'):
                 evaluator['outfile_prefix'] = str(out.with_suffix(''))
     metrics = build_runner(cfg).test()
     if out is not None and mmengine.dist.is_main_process():
@@ -154,6 +154,12 @@ def test(cfg: Config,
 
 def build_runner(cfg: Config) -> Runner:
     """The Runner of a config, or the runner type that it names."""
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        # mmengine asks for GPUs where it starts processes and wraps the model.
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group('gloo')
+        wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+        cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -1,7 +1,7 @@
 """MMDetection's registries, the one place where asl_det is coupled to mmdet."""
 
 try:
-    from mmdet.registry import HOOKS, MODELS
+    from mmdet.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 except ModuleNotFoundError as error:
     if error.name is None or error.name.split('.')[0] not in ('mmdet', 'mmengine', 'mmcv'):
         raise
@@ -9,4 +9,4 @@ except ModuleNotFoundError as error:
         f'asl_det needs MMDetection, but there is no module {error.name!r}: install a complete '
         'stack with: pip install "asl-det[openmmlab]"') from None
 
-__all__ = ['HOOKS', 'MODELS']
+__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'TRANSFORMS']

@@ -16,6 +16,11 @@ import numpy as np
 from asl_det.errors import UserError
 
 SPLITS = ('train', 'val')
+PRESETS = {  # arguments of make_digits for the configs of each task
+    'detection': dict(root='data/digits'),
+    'multilabel': dict(root='data/digits_multilabel', num_train=4000, num_val=1000, size=64,
+                       digits_per_image=(1, 3), digit_size=(20, 32), clutter=2),
+}
 
 
 def make_digits(root: Union[str, Path],
@@ -27,6 +32,7 @@ def make_digits(root: Union[str, Path],
                 digit_size: Tuple[int, int] = (20, 56),
                 max_overlap: float = 0.1,
                 clutter: int = 6,
+                hide_labels: float = 0.0,
                 seed: int = 0) -> bool:
     """Write the data set once: PNG files and COCO json.
 
@@ -42,6 +48,9 @@ def make_digits(root: Union[str, Path],
         max_overlap: share of a digit's box that another box may cover, in
             [0, 1].
         clutter: most distracting strokes on a canvas.
+        hide_labels: share of the labels that the training set does not tell,
+            in [0, 1): every digit that an image has loses its boxes with this
+            probability. Images and validation set stay the same.
         seed: image ``i`` of a split depends on the seed and ``i`` alone.
 
     Returns:
@@ -54,22 +63,25 @@ def make_digits(root: Union[str, Path],
     settings = dict(size=size, digits_per_image=list(digits_per_image),
                     digit_size=list(digit_size), max_overlap=max_overlap, clutter=clutter,
                     seed=seed)
-    _check(settings, num_train, num_val)
+    _check(dict(settings, hide_labels=hide_labels), num_train, num_val)
     root = Path(root)
     written = False
     for split, count in zip(SPLITS, (num_train, num_val), strict=True):
         target = root / f'instances_{split}.json'
+        hidden = hide_labels if split == 'train' else 0.0
         info = dict(description='asl_det digits', split=split, images=count, **settings)
+        if hidden:
+            info['hide_labels'] = hidden
         if target.is_file():
             found = json.loads(target.read_text())['info']
             if found != info:
-                changed = [k for k in info if found.get(k) != info[k]]
+                changed = [k for k in {**info, **found} if found.get(k) != info.get(k)]
                 raise UserError(
                     f'{target} was made with other settings ('
-                    + ', '.join(f'{k}={found.get(k)}, asked {info[k]}' for k in changed)
+                    + ', '.join(f'{k}={found.get(k)}, asked {info.get(k)}' for k in changed)
                     + f'): choose another folder, or delete {root} to make it anew')
             continue
-        coco = _write_split(root, split, count, settings)
+        coco = _write_split(root, split, count, settings, hidden)
         # Last and at once: an interrupted run leaves no json and is made again.
         partial = target.with_suffix('.partial')
         partial.write_text(json.dumps(dict(info=info, **coco)))
@@ -135,6 +147,8 @@ def _check(settings: Dict[str, Any], num_train: int, num_val: int) -> None:
          'expected 1 <= fewest <= most'),
         (not 0 <= settings['max_overlap'] <= 1,
          f'max_overlap={settings["max_overlap"]}: expected a share in [0, 1]'),
+        (not 0 <= settings['hide_labels'] < 1,
+         f'hide_labels={settings["hide_labels"]}: expected a share in [0, 1)'),
         (settings['clutter'] < 0, f'clutter={settings["clutter"]}: expected 0 or more'),
     ]
     for wrong, message in problems:
@@ -142,7 +156,8 @@ def _check(settings: Dict[str, Any], num_train: int, num_val: int) -> None:
             raise UserError(message)
 
 
-def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any]) -> Dict[str, Any]:
+def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any],
+                 hide_labels: float) -> Dict[str, Any]:
     scans, labels = load_scans(split)
     drawing = {k: v for k, v in settings.items() if k != 'seed'}
     (root / split).mkdir(parents=True, exist_ok=True)
@@ -161,7 +176,11 @@ def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any]) -
     for i, (boxes, classes) in enumerate(contents):
         images.append(dict(id=i + 1, file_name=f'{i:06d}.png', width=settings['size'],
                            height=settings['size']))
+        rng = np.random.default_rng([settings['seed'], len(SPLITS), i])
+        hidden = np.flatnonzero(rng.random(10) < hide_labels)
         for box, label in zip(boxes.tolist(), classes.tolist(), strict=True):
+            if label in hidden:
+                continue
             annotations.append(dict(id=len(annotations) + 1, image_id=i + 1, category_id=label + 1,
                                     bbox=box, area=box[2] * box[3], iscrowd=0))
     categories = [dict(id=d + 1, name=str(d)) for d in range(10)]

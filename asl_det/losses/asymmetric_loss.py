@@ -2,13 +2,26 @@
 
 import math
 import os
-from typing import Optional, Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
-from asl_det.losses.functional import asymmetric_loss, check_targets, probability_to_logit
-from asl_det.losses.fused import Batch, Settings, Statistics, choose_backend, fused_loss
+from asl_det.losses.adaptive import AdaptiveGamma
+from asl_det.losses.functional import (
+    asymmetric_loss,
+    check_targets,
+    dense_targets,
+    probability_to_logit,
+)
+from asl_det.losses.fused import (
+    Batch,
+    Settings,
+    Statistics,
+    choose_backend,
+    entry_statistics,
+    fused_loss,
+)
 from asl_det.registry import MODELS
 
 Target = Union[Tensor, Tuple[Tensor, Tensor]]
@@ -44,6 +57,9 @@ class AsymmetricLoss(nn.Module):
             on CPU always, on CUDA only where the environment variable
             ``ASL_DET_CHECK_TARGETS=1`` is set, since reading them
             synchronises the GPU. Never inside ``torch.compile``.
+        adaptive: adjust ``gamma_neg`` during training: arguments of
+            :class:`~asl_det.losses.adaptive.AdaptiveGamma`, e.g.
+            ``dict(delta_p_target=0.1)``. ``gamma_neg`` is where it starts.
         impl: the path that computes it. A named one runs or raises.
 
             =========  =====================================================
@@ -61,8 +77,8 @@ class AsymmetricLoss(nn.Module):
     Attributes:
         statistics: with ``want_statistics = True`` set on the module, the
             :class:`~asl_det.losses.fused.Statistics` of the last call, from
-            the same pass and without synchronising a GPU; None after the plain
-            definition, which has none.
+            the same pass and without synchronising a GPU (the plain definition
+            takes a pass of its own).
 
     Raises:
         ValueError: for an argument outside its range.
@@ -85,26 +101,27 @@ class AsymmetricLoss(nn.Module):
                  activated: bool = False,
                  ignore_index: int = -1,
                  check_targets: Optional[bool] = None,
+                 adaptive: Optional[Dict[str, float]] = None,
                  impl: str = 'auto') -> None:
         super().__init__()
         if not use_sigmoid:
             raise ValueError('AsymmetricLoss got use_sigmoid=False, but it is a sigmoid loss: set '
                              'use_sigmoid=True in the config of the head, or keep a softmax loss')
         clip = 0.0 if clip is None else clip
-        _require('gamma_neg', gamma_neg, 0 <= gamma_neg < math.inf, 'a number >= 0')
-        _require('gamma_pos', gamma_pos, 0 <= gamma_pos < math.inf, 'a number >= 0')
-        _require('clip', clip, 0 <= clip < 1, 'a probability margin in [0, 1)')
-        _require('alpha', alpha, alpha is None or 0 <= alpha <= 1, 'None or a number in [0, 1]')
-        _require('ignore_index', ignore_index, ignore_index not in (0, 1),
-                 'a value that is no target, such as -1')
-        _require_reduction(reduction)
-        _require('impl', impl, impl in ('auto', 'torch', 'fused', 'triton'),
-                 "'auto', 'torch', 'fused' or 'triton'")
+        require('gamma_neg', gamma_neg, 0 <= gamma_neg < math.inf, 'a number >= 0')
+        require('gamma_pos', gamma_pos, 0 <= gamma_pos < math.inf, 'a number >= 0')
+        require('clip', clip, 0 <= clip < 1, 'a probability margin in [0, 1)')
+        require('alpha', alpha, alpha is None or 0 <= alpha <= 1, 'None or a number in [0, 1]')
+        require('ignore_index', ignore_index, ignore_index not in (0, 1),
+                'a value that is no target, such as -1')
+        require_reduction(reduction)
+        require('impl', impl, impl in ('auto', 'torch', 'fused', 'triton'),
+                "'auto', 'torch', 'fused' or 'triton'")
         if class_weight is not None:
             class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
-            _require('class_weight', class_weight.tolist(),
-                     class_weight.dim() == 1 and bool((class_weight >= 0).all()),
-                     'one number >= 0 per class')
+            require('class_weight', class_weight.tolist(),
+                    class_weight.dim() == 1 and bool((class_weight >= 0).all()),
+                    'one number >= 0 per class')
         self.use_sigmoid = use_sigmoid
         self.gamma_neg = gamma_neg
         self.gamma_pos = gamma_pos
@@ -117,7 +134,10 @@ class AsymmetricLoss(nn.Module):
         self.ignore_index = ignore_index
         self.check_targets = check_targets
         self.impl = impl
-        self.want_statistics = False
+        self.adaptive = None
+        if adaptive is not None:
+            self.adaptive = AdaptiveGamma(gamma_neg, **adaptive)
+        self.want_statistics = adaptive is not None
         self.statistics: Optional[Statistics] = None
         self.register_buffer('class_weight', class_weight, persistent=False)
 
@@ -151,22 +171,26 @@ class AsymmetricLoss(nn.Module):
                 ``avg_factor`` together with reduction 'sum'.
         """
         reduction = reduction_override or self.reduction
-        _require_reduction(reduction)
+        require_reduction(reduction)
         if avg_factor is not None and reduction == 'sum':
             raise ValueError("avg_factor can not be used with reduction 'sum'; use 'mean'")
         check = self._checks(pred)
-        target = _as_tensor(pred, target, self.ignore_index, check)
+        target = as_tensor(pred, target, self.ignore_index, check)
         if self.class_weight is not None and self.class_weight.numel() != pred.size(-1):
             raise ValueError(f'class_weight has {self.class_weight.numel()} entries, but pred has '
                              f'{pred.size(-1)} classes (shape {tuple(pred.shape)})')
         if weight is not None:
-            weight = _fit_weight(weight, pred)
+            weight = fit_weight(weight, pred)
         if self.activated:
             pred = probability_to_logit(pred)
-        if pred.numel() == 0 or self._runs_plain(target, weight):
-            self.statistics = None
-            return self._plain(pred, target, weight, avg_factor, reduction, check)
-        return self._fused(pred, target, weight, avg_factor, reduction, check)
+        adapts = self.adaptive is not None and self.training and torch.is_grad_enabled()
+        if adapts:
+            self.gamma_neg = self.adaptive.start_call()
+        run = self._plain if pred.numel() == 0 or self._runs_plain(target, weight) else self._fused
+        loss = run(pred, target, weight, avg_factor, reduction, check)
+        if adapts:
+            self.adaptive.end_call(self.statistics, loss)
+        return loss
 
     def _plain(self, pred: Tensor, target: Tensor, weight: Optional[Tensor],
                avg_factor: Union[float, Tensor, None], reduction: str, check: bool) -> Tensor:
@@ -174,6 +198,9 @@ class AsymmetricLoss(nn.Module):
         as_index = target.dim() == pred.dim() - 1
         if check:
             check_targets(target, pred.size(-1), self.ignore_index, as_index)
+        if self.want_statistics:
+            with torch.no_grad():
+                self.statistics = self._plain_statistics(pred, target, weight)
         loss = asymmetric_loss(
             pred,
             target,
@@ -196,6 +223,15 @@ class AsymmetricLoss(nn.Module):
             return total / (avg_factor + EPS)
         known = (target != self.ignore_index).sum() * (pred.size(-1) if as_index else 1)
         return total / known.clamp(min=1)
+
+    def _plain_statistics(self, pred: Tensor, target: Tensor,
+                          weight: Optional[Tensor]) -> Statistics:
+        y, known = dense_targets(target, pred, self.ignore_index)
+        counted = known.to(torch.float32)
+        for factor in (self.class_weight, weight):
+            if factor is not None:
+                counted = counted * factor.to(pred.device)
+        return entry_statistics(pred, y, counted, self.clip)
 
     def _fused(self, pred: Tensor, target: Tensor, weight: Optional[Tensor],
                avg_factor: Union[float, Tensor, None], reduction: str, check: bool) -> Tensor:
@@ -264,7 +300,7 @@ class AsymmetricLoss(nn.Module):
                 f'loss_weight={self.loss_weight}')
 
 
-def _as_tensor(pred: Tensor, target: Target, ignore_index: int, check: bool) -> Tensor:
+def as_tensor(pred: Tensor, target: Target, ignore_index: int, check: bool) -> Tensor:
     """Check the shape of ``target``, and make a pair (indices, scores) a dense one."""
     indices, scores = target if isinstance(target, (tuple, list)) else (target, None)
     as_index = indices.dim() == pred.dim() - 1
@@ -289,7 +325,7 @@ def _as_tensor(pred: Tensor, target: Target, ignore_index: int, check: bool) -> 
     return soft.masked_fill((labels == ignore_index).unsqueeze(-1), ignore_index)
 
 
-def _fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
+def fit_weight(weight: Tensor, loss: Tensor) -> Tensor:
     """``weight`` as a shape that broadcasts against ``loss`` without repeating it."""
     if weight.shape == loss.shape:
         return weight
@@ -309,11 +345,11 @@ def _is_compiling() -> bool:
     return hasattr(compiler, 'is_compiling') and compiler.is_compiling()
 
 
-def _require(name: str, value: object, ok: bool, expected: str) -> None:
+def require(name: str, value: object, ok: bool, expected: str) -> None:
     if not ok:
         raise ValueError(f'{name}={value!r}: expected {expected}')
 
 
-def _require_reduction(reduction: str) -> None:
-    _require('reduction', reduction, reduction in ('mean', 'sum', 'none'),
-             "'mean', 'sum' or 'none'")
+def require_reduction(reduction: str) -> None:
+    require('reduction', reduction, reduction in ('mean', 'sum', 'none'),
+            "'mean', 'sum' or 'none'")

@@ -1,0 +1,52 @@
+"""Pictures of multi-label predictions."""
+
+import math
+import textwrap
+from pathlib import Path
+from typing import Any, Sequence
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+RIGHT, WRONG, MISSED = '#0072b2', '#d55e00', '#777777'  # told apart by colour-blind readers
+
+
+def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, columns: int = 6) -> None:
+    """A contact sheet: every image with what was predicted and what is true.
+
+    Args:
+        samples: :class:`~asl_det.multilabel.MultiLabelSample` with
+            ``img_path``, ``scores``, ``pred_labels`` and ``gt_label``.
+        classes: names.
+        out: image file.
+        columns: images in a row.
+    """
+    rows = math.ceil(len(samples) / columns)
+    figure = Figure(figsize=(2.1 * columns, 2.6 * rows + 0.3), layout='constrained')
+    figure.suptitle('right (blue), wrong (red +), missed (grey -), probability; '
+                    'labels nobody knows in brackets', fontsize='small')
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis('off')
+    for axes, sample in zip(grid, samples, strict=False):
+        with Image.open(sample.img_path) as image:
+            image.thumbnail((320, 320))
+            axes.imshow(image.convert('RGB'))
+        predicted = set(sample.pred_labels.tolist())
+        present = set((sample.gt_label == 1).nonzero().flatten().tolist())
+        unknown = set((sample.gt_label == -1).nonzero().flatten().tolist())
+        groups = [(RIGHT, '', predicted & present), (WRONG, '+', predicted - present - unknown),
+                  (MISSED, '-', present - predicted), (MISSED, '()', predicted & unknown)]
+        offset = 0.0
+        for colour, mark, labels in groups:
+            names = [f'{classes[c]} {sample.scores[c]:.2f}'
+                     for c in sorted(labels, key=lambda c: -float(sample.scores[c]))[:6]]
+            if not names:
+                continue
+            text = ', '.join(names)
+            text = f'({text})' if mark == '()' else f'{mark} {text}'.strip()
+            text = textwrap.fill(text, 34)
+            axes.text(0, -0.03 - offset, text, color=colour, fontsize=6.5, va='top',
+                      transform=axes.transAxes)
+            offset += 0.07 * (text.count('\n') + 1)
+    figure.savefig(out, dpi=110)

@@ -1,0 +1,97 @@
+"""Probabilities, gamma and metric along trainings, several side by side."""
+
+import json
+from pathlib import Path
+from typing import Dict, List, Sequence, Union
+
+from matplotlib.figure import Figure
+
+from asl_det.analysis.curves import METRICS, Series, read_scalars
+from asl_det.analysis.style import COLOURS, LINES, save
+from asl_det.errors import UserError
+from asl_det.hooks.probability_monitor import FILE
+
+SMOOTHING = 5  # records in a running mean
+
+
+def read_probabilities(run: Union[str, Path]) -> Series:
+    """What :class:`~asl_det.hooks.ProbabilityMonitorHook` wrote, as name -> (steps, values).
+
+    Where a resumed run repeated steps, the later record counts.
+
+    Raises:
+        UserError: if the run has no record.
+    """
+    path = Path(run) / FILE
+    if not path.is_file():
+        raise UserError(f'{path} does not exist: train with custom_hooks='
+                        "[dict(type='ProbabilityMonitorHook'), ...]")
+    rows = {}
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        rows[row.pop('step')] = row
+    names = {name for row in rows.values() for name in row}
+    return {name: ([s for s in sorted(rows) if name in rows[s]],
+                   [rows[s][name] for s in sorted(rows) if name in rows[s]]) for name in names}
+
+
+def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> List[Path]:
+    """Draw runs side by side (the paper's figure 4), PNG and PDF.
+
+    The upper row has a panel for every run: the mean probability of its
+    positives and of its negatives being negative. Below: delta_p, gamma_neg
+    where it changes, the share of positives in the gradient, and the metric.
+
+    Args:
+        runs: label -> folder of a run.
+        out: file without suffix.
+    """
+    records = {label: read_probabilities(run) for label, run in runs.items()}
+    metrics = {label: _metric(read_scalars(run)) for label, run in runs.items()}
+    lower = ['delta_p', 'grad_pos']
+    if any(len(set(r.get('gamma_neg', ((), ()))[1])) > 1 for r in records.values()):
+        lower.insert(1, 'gamma_neg')
+    columns = max(len(runs), len(lower) + 1)
+    figure = Figure(figsize=(3.0 * columns, 5.6), layout='constrained')
+    grid = figure.add_gridspec(2, columns)
+    for column, (label, record) in enumerate(records.items()):
+        axes = figure.add_subplot(grid[0, column])
+        steps, values = record['prob_pos']
+        axes.plot(steps, smooth(values), color=COLOURS[3], label='positives: p')
+        steps, values = record['prob_neg']
+        axes.plot(steps, smooth([1 - v for v in values]), color=COLOURS[6], linestyle='--',
+                  label='negatives: 1 - p')
+        axes.set(title=label, xlabel='iteration', ylim=(0, 1.02))
+        if column == 0:
+            axes.set_ylabel('mean probability of the truth')
+            axes.legend(frameon=False, fontsize='small', loc='lower right')
+    titles = dict(delta_p='Δp', gamma_neg='γ-', grad_pos='share of positives in the gradient')
+    for column, name in enumerate(lower):
+        axes = figure.add_subplot(grid[1, column])
+        for (label, record), colour, line in zip(records.items(), COLOURS, LINES, strict=False):
+            if name in record:
+                axes.plot(record[name][0], smooth(record[name][1]), color=colour, linestyle=line,
+                          label=label)
+        axes.set(title=titles[name], xlabel='iteration')
+        if column == 0:
+            axes.legend(frameon=False, fontsize='x-small')
+    axes = figure.add_subplot(grid[1, len(lower)])
+    for (label, (name, by_epoch, steps, values)), colour, line in zip(
+            metrics.items(), COLOURS, LINES, strict=False):
+        axes.plot(steps, values, marker='.', color=colour, linestyle=line, label=label)
+        axes.set(title=name, xlabel='epoch' if by_epoch else 'iteration')
+    return save(figure, out)
+
+
+def smooth(values: Sequence[float]) -> List[float]:
+    """A running mean over the last records."""
+    return [sum(values[max(0, i - SMOOTHING + 1):i + 1]) / min(i + 1, SMOOTHING)
+            for i in range(len(values))]
+
+
+def _metric(scalars: Series) -> tuple:
+    """Name, whether it goes by epochs, steps and values of the first known metric."""
+    for name, (steps, values) in scalars.items():
+        if name.split('/')[-1] in METRICS:
+            return name.split('/')[-1], 'epoch' in scalars, steps, values
+    return 'no validation', False, [], []

@@ -1,0 +1,193 @@
+"""What every multi-label data set shares, and OpenMMLab's json format."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional, Sequence
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
+from PIL import Image
+
+from asl_det.errors import UserError
+from asl_det.registry import DATASETS
+
+Record = Dict[str, Any]
+
+
+@DATASETS.register_module()
+class MultiLabelDataset(BaseDataset):
+    """Multi-label images from an OpenMMLab 2.0 json; base of the other formats.
+
+    The file holds ``metainfo.classes`` (names) and ``data_list``, a list of
+    ``{"img_path": ..., "gt_label": [indices of the present classes]}``.
+
+    Labels stay sparse in memory. An item's ``gt_label`` is made when it is
+    asked for: int8 ``(C,)``, 1 present, 0 absent, -1 unknown.
+
+    Args:
+        ann_file: annotation file, relative to ``data_root``.
+        metainfo: ``dict(classes=...)``, a sequence of names or the path of a
+            text file with one name a line; by default those of the file.
+        data_root, data_prefix, pipeline, test_mode, indices, ...: as in
+            ``mmengine.dataset.BaseDataset``. ``data_prefix=dict(img_path=...)``
+            is the folder of the images.
+        broken_images: 'error' ends the run at an image that can not be
+            decoded, with its path. 'skip' decodes every image once when the
+            data set is loaded, leaves the broken ones out, and logs their
+            number and paths.
+
+    Raises:
+        UserError: for annotations that do not fit, with file, line or image,
+            and label.
+    """
+
+    def __init__(self, *args: Any, broken_images: str = 'error', **kwargs: Any) -> None:
+        if broken_images not in ('error', 'skip'):
+            raise UserError(f"broken_images={broken_images!r}: expected 'error' or 'skip'")
+        self.broken_images = broken_images
+        super().__init__(*args, **kwargs)
+
+    # What a format implements.
+
+    def load_data_list(self) -> List[Record]:
+        """All records: ``img_path`` and lists of class indices.
+
+        ``positives`` are present. Where ``negatives`` is there, all other
+        classes are unknown; without it they are absent, those in ``unknown``
+        excepted.
+        """
+        content = self._read_json()
+        if not isinstance(content, dict) or 'data_list' not in content:
+            raise UserError(f'{self.ann_file}: expected a json object with metainfo and data_list '
+                            '(OpenMMLab 2.0)')
+        self._set_classes(content.get('metainfo', {}).get('classes'))
+        given = content.get('metainfo', {}).get('classes') or self.classes
+        index = [self._index.get(name) for name in given]  # None: left out by metainfo
+        records = []
+        for i, row in enumerate(content['data_list']):
+            where = f'{self.ann_file}: data_list[{i}]'
+            if 'img_path' not in row or not isinstance(row.get('gt_label'), list):
+                raise UserError(f'{where}: expected img_path and a list gt_label, got {row}')
+            for label in row['gt_label']:
+                if not isinstance(label, int) or not 0 <= label < len(given):
+                    raise UserError(f'{where} ({row["img_path"]}): gt_label {label!r}: labels go '
+                                    f'from 0 to {len(given) - 1}')
+            labels = {index[label] for label in row['gt_label']} - {None}
+            records.append(self._record(row['img_path'], labels))
+        return records
+
+    # For the formats.
+
+    def _record(self, img_path: str, positives: Iterable[int],
+                negatives: Optional[Iterable[int]] = None,
+                unknown: Iterable[int] = ()) -> Record:
+        record = dict(img_path=str(Path(self.data_prefix.get('img_path') or '', img_path)),
+                      positives=sorted(positives))
+        if negatives is not None:
+            record['negatives'] = sorted(negatives)
+        if unknown:
+            record['unknown'] = sorted(unknown)
+        return record
+
+    def _set_classes(self, found: Optional[Sequence[str]], how: str = '') -> None:
+        """Settle the class names: those of ``metainfo``, else those ``found`` in the files."""
+        classes = self._metainfo.get('classes') or found
+        if not classes or isinstance(classes, str):
+            raise UserError(f'{self.ann_file}: the class names are not known: give '
+                            f'metainfo=dict(classes=[...]) or the path of a file with one name a '
+                            f'line{how}' + (f'; {classes} does not exist' if classes else ''))
+        if len(set(classes)) != len(classes):
+            twice = sorted({name for name in classes if list(classes).count(name) > 1})
+            raise UserError(f'{self.ann_file}: class names appear twice: {", ".join(twice)}')
+        if found is not None and set(classes) - set(found):
+            raise UserError(f'{self.ann_file}: there is no class '
+                            f'{", ".join(sorted(set(classes) - set(found)))}, which metainfo '
+                            f'names; the file has: {shorten(found)}')
+        self._metainfo['classes'] = tuple(classes)
+        self._index = {name: i for i, name in enumerate(classes)}
+
+    def _label(self, name: str, where: str) -> int:
+        """The index of a class name."""
+        if name not in self._index:
+            raise UserError(f'{where}: unknown label {name!r}; the classes are: '
+                            f'{shorten(self.classes)}')
+        return self._index[name]
+
+    def _read_json(self) -> Any:
+        try:
+            return json.loads(Path(self.ann_file).read_text())
+        except ValueError as error:
+            raise UserError(f'{self.ann_file} is no json: {error}') from error
+
+    # What all share.
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The class names."""
+        return self._metainfo['classes']
+
+    def filter_data(self) -> List[Record]:
+        records = super().filter_data()
+        if self.broken_images == 'skip':
+            records = self._leave_out_broken(records)
+        if not records:
+            raise UserError(f'{self.ann_file}: no image is left')
+        return records
+
+    def get_data_info(self, idx: int) -> Record:
+        """The record of an image with its target as ``gt_label``, int8 ``(C,)``."""
+        info = super().get_data_info(idx)
+        negatives = info.pop('negatives', None)
+        target = np.zeros(len(self.classes), np.int8)
+        if negatives is not None:
+            target[:] = -1
+            target[negatives] = 0
+        target[info.pop('unknown', [])] = -1
+        target[info.pop('positives')] = 1
+        info['gt_label'] = target
+        return info
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        """The classes that are present in an image (for ``ClassBalancedDataset``)."""
+        return super().get_data_info(idx)['positives']
+
+    def prepare_data(self, idx: int) -> Any:
+        info = self.get_data_info(idx)
+        path = info['img_path']
+        try:
+            return self.pipeline(info)
+        except FileNotFoundError:
+            raise UserError(f'image {path} does not exist: check data_root and data_prefix, or '
+                            f'remove its entry from {self.ann_file}') from None
+        except (OSError, SyntaxError) as error:  # what Pillow raises
+            raise UserError(f'image {path} can not be decoded ({error}): replace the file, remove '
+                            "its entry, or set broken_images='skip' in the data set") from None
+
+    def _leave_out_broken(self, records: List[Record]) -> List[Record]:
+        with ThreadPoolExecutor() as pool:
+            whole = list(pool.map(decodes, [r['img_path'] for r in records]))
+        broken = [r['img_path'] for r, ok in zip(records, whole, strict=True) if not ok]
+        if broken:
+            print_log(f'{self.ann_file}: {len(broken)} of {len(records)} images can not be '
+                      f'decoded and are left out: {shorten(broken, 20)}', logger='current')
+        return [r for r, ok in zip(records, whole, strict=True) if ok]
+
+
+def decodes(path: str) -> bool:
+    """Whether an image file can be decoded to its end."""
+    try:
+        with Image.open(path) as image:
+            image.draft('RGB', (1, 1))  # JPEG at an eighth of the size is enough
+            image.load()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
+def shorten(names: Sequence[str], most: int = 8) -> str:
+    """The first names of a list, and how many there are."""
+    names = list(names)
+    text = ', '.join(map(str, names[:most]))
+    return text if len(names) <= most else f'{text}, ... ({len(names)} in all)'

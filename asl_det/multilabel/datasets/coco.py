@@ -1,0 +1,62 @@
+import contextlib
+import io
+from typing import Any, List
+
+from pycocotools.coco import COCO
+
+from asl_det.errors import UserError
+from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.registry import DATASETS
+
+
+@DATASETS.register_module()
+class CocoMultiLabelDataset(MultiLabelDataset):
+    """A COCO detection json as multi-label data: a class is present if it has a box.
+
+    Fits MS-COCO 2014 and 2017 (``instances_*.json``) and anything in that
+    format. Categories in the order of their ids become 0 to C - 1.
+
+    Args:
+        keep_empty: keep images without annotations. The reference's figures
+            on MS-COCO are without them.
+        crowd: what a class counts as of which an image has crowd regions
+            only: 'positive', 'negative' or 'unknown'.
+        **kwargs: as in :class:`MultiLabelDataset`. With
+            ``metainfo=dict(classes=...)`` only these classes are read.
+    """
+
+    def __init__(self, *args: Any, keep_empty: bool = True, crowd: str = 'positive',
+                 **kwargs: Any) -> None:
+        if crowd not in ('positive', 'negative', 'unknown'):
+            raise UserError(f"crowd={crowd!r}: expected 'positive', 'negative' or 'unknown'")
+        self.keep_empty = keep_empty
+        self.crowd = crowd
+        super().__init__(*args, **kwargs)
+
+    def load_data_list(self) -> List[Record]:
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                coco = COCO(self.ann_file)
+            categories = sorted(coco.dataset['categories'], key=lambda c: c['id'])
+        except (ValueError, KeyError, AssertionError) as error:
+            raise UserError(f'{self.ann_file} is no COCO json with images, annotations and '
+                            f'categories ({type(error).__name__}: {error})') from error
+        self._set_classes([c['name'] for c in categories])
+        index = {c['id']: self._index.get(c['name']) for c in categories}
+        for annotation in coco.dataset.get('annotations', ()):
+            for key, known in (('category_id', coco.cats), ('image_id', coco.imgs)):
+                if annotation[key] not in known:
+                    raise UserError(f'{self.ann_file}: annotation {annotation.get("id")} has the '
+                                    f'{key} {annotation[key]}, which the file does not define')
+        records = []
+        for image in coco.dataset['images']:
+            annotations = coco.imgToAnns.get(image['id'], [])
+            if not annotations and not self.keep_empty:
+                continue
+            single = {index[a['category_id']] for a in annotations if not a.get('iscrowd')}
+            crowd = {index[a['category_id']] for a in annotations if a.get('iscrowd')}
+            positives = single | crowd if self.crowd == 'positive' else single
+            unknown = crowd - single if self.crowd == 'unknown' else set()
+            records.append(self._record(image['file_name'], positives - {None},
+                                        unknown=unknown - {None}))
+        return records

@@ -1,0 +1,171 @@
+"""From features to one logit a class."""
+
+import math
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from asl_det.errors import UserError
+from asl_det.multilabel.sample import MultiLabelSample
+from asl_det.registry import MODELS
+
+Features = Union[Tensor, Sequence[Tensor]]
+
+
+class _Head(BaseModule):
+    """Loss and checks of every head; subclasses compute the logits.
+
+    Args:
+        num_classes: C.
+        in_channels: channels of the features.
+        loss: config of a registered loss on logits and targets ``(N, C)``.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, loss: Dict[str, Any]) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.loss_cls = MODELS.build(loss)
+
+    def loss(self, features: Features, samples: List[MultiLabelSample]) -> Dict[str, Tensor]:
+        """The loss of a batch; unknown labels (-1) cost nothing."""
+        logits = self(features)
+        target = torch.stack([s.gt_label for s in samples]).to(logits.device)
+        if target.shape != logits.shape:
+            raise UserError(f'the data set has {target.size(1)} classes, but the head has '
+                            f'{self.num_classes}: set model.head.num_classes={target.size(1)}')
+        known = target >= 0
+        options = {}
+        if getattr(self.loss_cls, 'reduction', 'mean') == 'mean':
+            # Over all processes, or those with many unknown labels would count more.
+            count = known.sum().to(torch.float32)
+            if get_world_size() > 1:
+                all_reduce(count, 'mean')
+            options['avg_factor'] = count.clamp(min=1)
+        if getattr(self.loss_cls, 'ignore_index', None) != -1:
+            options['weight'] = known.to(logits.dtype)
+            target = target.clamp(min=0)
+        return dict(loss=self.loss_cls(logits, target, **options))
+
+    def _map(self, features: Features) -> Tensor:
+        """The last feature map, with its channels checked."""
+        x = features if isinstance(features, Tensor) else features[-1]
+        channels = x.size(1) if x.dim() == 4 else x.size(-1)
+        if channels != self.in_channels:
+            raise UserError(f'the features have {channels} channels, but the head expects '
+                            f'{self.in_channels}: set model.head.in_channels={channels}')
+        return x
+
+
+@MODELS.register_module()
+class LinearHead(_Head):
+    """Global average pooling and a linear layer.
+
+    Args:
+        num_classes, in_channels, loss: as everywhere.
+        prior: probability of every class at the start; None keeps the
+            layer's own initial bias (probabilities near 0.5).
+        dropout: share of the pooled features that is dropped in training.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, loss: Dict[str, Any],
+                 prior: Optional[float] = None, dropout: float = 0.0) -> None:
+        super().__init__(num_classes, in_channels, loss)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(in_channels, num_classes)
+        self.prior = check_prior(prior)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if self.prior is not None:
+            nn.init.normal_(self.fc.weight, std=0.01)
+            nn.init.constant_(self.fc.bias, logit(self.prior))
+
+    def forward(self, features: Features) -> Tensor:
+        """``(N, C', h, w)``, ``(N, L, C')`` or ``(N, C')`` to logits ``(N, C)``."""
+        x = self._map(features)
+        if x.dim() == 4:
+            x = x.mean((2, 3))
+        elif x.dim() == 3:
+            x = x.mean(1)
+        return self.fc(self.dropout(x))
+
+
+@MODELS.register_module()
+class MLDecoderHead(_Head):
+    """ML-Decoder: fixed queries attend to the feature map, a group of classes shares one.
+
+    A decoder layer without self-attention: K fixed random queries attend to
+    the spatial features; each becomes the logits of ``ceil(C / K)`` classes
+    through a linear map of its own. Cost grows with K, not with C.
+
+    Args:
+        num_classes, in_channels, loss: as everywhere.
+        num_groups: K, at most C; K = C gives every class a query.
+        embed_dims: width of queries and attention.
+        num_heads: attention heads.
+        feedforward_channels: width of the feed-forward layer.
+        dropout: of attention and feed-forward layer, in training.
+        prior: as in :class:`LinearHead`.
+
+    Reference:
+        Ridnik et al., ML-Decoder: Scalable and Versatile Classification
+        Head, WACV 2023, arXiv 2111.12933.
+    """
+
+    def __init__(self, num_classes: int, in_channels: int, loss: Dict[str, Any],
+                 num_groups: int = 100, embed_dims: int = 768, num_heads: int = 8,
+                 feedforward_channels: int = 2048, dropout: float = 0.1,
+                 prior: Optional[float] = None) -> None:
+        super().__init__(num_classes, in_channels, loss)
+        groups = min(num_groups, num_classes)
+        self.embed = nn.Linear(in_channels, embed_dims)
+        # Fixed: the paper finds that learning the queries gains nothing.
+        self.register_buffer('queries', torch.randn(groups, embed_dims))
+        self.attention = nn.MultiheadAttention(embed_dims, num_heads, dropout, batch_first=True)
+        self.feedforward = nn.Sequential(
+            nn.Linear(embed_dims, feedforward_channels), nn.ReLU(inplace=True),
+            nn.Dropout(dropout), nn.Linear(feedforward_channels, embed_dims), nn.Dropout(dropout))
+        self.norms = nn.ModuleList(nn.LayerNorm(embed_dims) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+        per_group = math.ceil(num_classes / groups)
+        self.group_weight = nn.Parameter(torch.empty(groups, embed_dims, per_group))
+        self.group_bias = nn.Parameter(torch.zeros(num_classes))
+        self.prior = check_prior(prior)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        nn.init.xavier_normal_(self.group_weight)
+        if self.prior is not None:
+            nn.init.normal_(self.group_weight, std=0.01 / math.sqrt(self.group_weight.size(1)))
+            nn.init.constant_(self.group_bias, logit(self.prior))
+
+    def forward(self, features: Features) -> Tensor:
+        """``(N, C', h, w)`` or tokens ``(N, L, C')`` to logits ``(N, C)``."""
+        x = self._map(features)
+        if x.dim() == 4:
+            x = x.flatten(2).transpose(1, 2)
+        elif x.dim() == 2:
+            raise UserError('MLDecoderHead attends to a feature map, but the features are pooled: '
+                            'remove the neck, or use LinearHead')
+        memory = F.relu(self.embed(x))
+        queries = self.queries.to(memory.dtype).expand(len(memory), -1, -1)
+        attended = self.attention(queries, memory, memory, need_weights=False)[0]
+        x = self.norms[0](queries + self.dropout(attended))
+        x = self.norms[1](x + self.feedforward(x))
+        logits = torch.einsum('nkd,kdg->nkg', x, self.group_weight).flatten(1)
+        return logits[:, :self.num_classes] + self.group_bias
+
+
+def check_prior(prior: Optional[float]) -> Optional[float]:
+    if prior is not None and not 0 < prior < 1:
+        raise UserError(f'prior={prior}: expected a probability between 0 and 1, or None')
+    return prior
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))

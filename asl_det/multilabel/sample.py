@@ -1,0 +1,16 @@
+"""What travels with an image through the classifier."""
+
+from mmengine.structures import BaseDataElement
+
+
+class MultiLabelSample(BaseDataElement):
+    """Labels and predictions of one image with C classes.
+
+    Attributes:
+        gt_label: int8 ``(C,)``: 1 present, 0 absent, -1 unknown.
+        scores: float32 ``(C,)``, predicted probabilities.
+        pred_labels: int64 ``(K,)``, the classes whose score reaches the
+            classifier's threshold, in rising order.
+
+    ``img_path``, ``ori_shape`` and ``img_shape`` are meta information.
+    """

@@ -1,0 +1,105 @@
+"""From an image file to the inputs of the classifier."""
+
+from pathlib import Path
+from typing import Any, Dict, Sequence
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from torchvision.transforms import InterpolationMode, v2
+
+from asl_det.errors import UserError
+from asl_det.multilabel.sample import MultiLabelSample
+from asl_det.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class TorchvisionTransform(BaseTransform):
+    """Any image transform of torchvision v2, between mmcv's.
+
+    Reads and writes ``img``, ``(H, W, 3)`` uint8 in BGR as mmcv loads it;
+    torchvision sees an RGB uint8 tensor ``(3, H, W)``.
+
+    Args:
+        name: class in ``torchvision.transforms.v2``, e.g. 'RandAugment'.
+        **kwargs: its arguments. ``interpolation`` may be a string such as
+            'bilinear'.
+
+    Raises:
+        UserError: if torchvision has no such transform, or it does not take
+            these arguments.
+    """
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        if 'interpolation' in kwargs:
+            kwargs['interpolation'] = InterpolationMode(kwargs['interpolation'])
+        try:
+            self.apply = getattr(v2, name)(**kwargs)
+        except (AttributeError, TypeError) as error:
+            raise UserError(f'TorchvisionTransform(name={name!r}) can not be made: {error}; the '
+                            'names and arguments are those of torchvision.transforms.v2') from error
+
+    def transform(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        rgb = np.ascontiguousarray(results['img'][..., ::-1].transpose(2, 0, 1))
+        image = self.apply(torch.from_numpy(rgb)).numpy()
+        results['img'] = np.ascontiguousarray(image.transpose(1, 2, 0)[..., ::-1])
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'TorchvisionTransform({self.apply})'
+
+
+@TRANSFORMS.register_module()
+class LoadFeatures(BaseTransform):
+    """Load what ``tools/cache_features.py`` computed, in the place of an image.
+
+    Args:
+        folder: the folder that the command wrote.
+        mirror: probability of the features of the mirrored image.
+
+    Raises:
+        UserError: if an image has no features there.
+    """
+
+    def __init__(self, folder: str, mirror: float = 0.0) -> None:
+        self.folder = folder
+        self.mirror = mirror
+
+    def transform(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        path = feature_path(self.folder, results['img_path'])
+        try:
+            as_is, mirrored = np.load(path, mmap_mode='r')
+        except FileNotFoundError:
+            raise UserError(f'{path} does not exist: make it with python tools/cache_features.py '
+                            f'CONFIG {self.folder}') from None
+        chosen = mirrored if np.random.random() < self.mirror else as_is
+        results['img'] = np.array(chosen).transpose(1, 2, 0)
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+
+def feature_path(folder: str, img_path: str) -> Path:
+    """The file of an image's features: named by the image and the folder that holds it."""
+    image = Path(img_path)
+    return Path(folder, image.parent.name, f'{image.stem}.npy')
+
+
+@TRANSFORMS.register_module()
+class PackMultiLabel(BaseTransform):
+    """The last step: ``inputs`` (``(3, H, W)`` uint8, or features) and a data sample.
+
+    Args:
+        meta_keys: what of the results goes with the sample.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = ('sample_idx', 'img_path', 'ori_shape',
+                                                   'img_shape')) -> None:
+        self.meta_keys = meta_keys
+
+    def transform(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
+        sample = MultiLabelSample(metainfo={k: results[k] for k in self.meta_keys if k in results})
+        if 'gt_label' in results:
+            sample.gt_label = torch.from_numpy(results['gt_label'])
+        return dict(inputs=torch.from_numpy(image), data_samples=sample)

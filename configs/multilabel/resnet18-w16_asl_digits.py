@@ -1,0 +1,30 @@
+"""A small ResNet that learns which digits are on a canvas, with the asymmetric loss.
+
+    python tools/make_digits.py
+    python tools/train.py configs/multilabel/resnet18-w16_asl_digits.py
+"""
+_base_ = ['./_base_/runtime.py', './_base_/digits.py']
+
+model = dict(
+    type='MultiLabelClassifier',
+    data_preprocessor=dict(
+        type='ImgDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255], bgr_to_rgb=True),
+    backbone=dict(
+        type='ResNet', depth=18, base_channels=16, strides=(1, 2, 1, 1), out_indices=(3, ), norm_eval=False),
+    head=dict(
+        type='LinearHead',
+        num_classes=10,
+        in_channels=128,
+        loss=dict(type='AsymmetricLoss', use_sigmoid=True, gamma_neg=2.0, gamma_pos=0.0,
+                  clip=0.05)))
+
+max_epochs = 10
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=3e-3, weight_decay=1e-2),
+    paramwise_cfg=dict(bias_decay_mult=0.0, flat_decay_mult=0.0))
+param_scheduler = [
+    dict(type='OneCycleLR', eta_max=3e-3, total_steps=max_epochs, pct_start=0.2, by_epoch=True,
+         convert_to_iter_based=True)
+]

@@ -1,0 +1,125 @@
+"""Trainings as a user runs them: resumed after SIGKILL, and in two processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from asl_det.datasets.digits import make_digits
+
+CONFIG = 'configs/multilabel/resnet18-w16_asl_digits.py'
+ENV = dict(os.environ, OMP_NUM_THREADS='1')
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    make_digits(root, num_train=48, num_val=20, size=64, digits_per_image=(1, 3),
+                digit_size=(20, 32), clutter=2)
+    return root
+
+
+def options(root, **more):
+    values = {
+        'train_dataloader.dataset.data_root': root, 'val_dataloader.dataset.data_root': root,
+        'test_dataloader.dataset.data_root': root, 'train_dataloader.batch_size': 8,
+        'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 2, 'max_epochs': 4,
+        'param_scheduler.0.total_steps': 4, 'default_hooks.logger.interval': 1,
+        'custom_hooks.1.momentum': 0.1, **more}
+    return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
+
+
+def run(*command, **kwargs):
+    result = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True,
+                            env=ENV, **kwargs)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
+    return result
+
+
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """The digits config with dropout, and with augmentation in the worker."""
+    path = tmp_path_factory.mktemp('config') / 'random.py'
+    path.write_text(
+        f"_base_ = '{os.path.abspath(CONFIG)}'\n"
+        "train_pipeline = [dict(type='LoadImageFromFile', imdecode_backend='pillow'),\n"
+        "    dict(type='TorchvisionTransform', name='RandAugment'), dict(type='PackMultiLabel')]\n"
+        "train_dataloader = dict(dataset=dict(pipeline=train_pipeline))\n"
+        "model = dict(head=dict(dropout=0.2))\n")
+    return path
+
+
+def weights(work_dir):
+    saved = torch.load(work_dir / 'epoch_4.pth', weights_only=False)
+    return saved['state_dict'], saved['ema_state_dict']
+
+
+def test_a_killed_and_resumed_training_ends_with_the_same_weights(digits, config, tmp_path):
+    run('tools/train.py', config, '--work-dir', tmp_path / 'whole', *options(digits))
+    work_dir = tmp_path / 'killed'
+    command = [sys.executable, 'tools/train.py', config, '--work-dir', work_dir,
+               *options(digits)]
+    process = subprocess.Popen(list(map(str, command)), env=ENV, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.time() + 120
+    while not (work_dir / 'last_checkpoint').exists() and time.time() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (work_dir / 'last_checkpoint').exists() and not (work_dir / 'epoch_4.pth').exists()
+    result = run(*command[1:], '--resume')
+    assert 'resumed epoch:' in result.stdout + result.stderr
+    for whole, resumed in zip(weights(tmp_path / 'whole'), weights(work_dir), strict=True):
+        assert whole.keys() == resumed.keys()
+        assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def metrics_of(work_dir):
+    rows = [json.loads(line) for log in sorted(work_dir.glob('*/vis_data/scalars.json'))
+            for line in log.read_text().splitlines()]
+    losses = [row['loss'] for row in rows if 'loss' in row]
+    return losses, [row for row in rows if 'multilabel/mAP' in row][-1]
+
+
+def test_two_processes_train_and_evaluate_as_one(digits, tmp_path):
+    # Batch norm of stored statistics: on CPU there is no synchronised one.
+    still = {'model.backbone.norm_eval': True, 'val_dataloader.batch_size': 7,
+             'optim_wrapper.optimizer.type': 'SGD', 'optim_wrapper.optimizer.lr': 0.05,
+             'param_scheduler.0.eta_max': 0.05}
+    run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'one',
+        *options(digits, **still))
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={port}',
+        'tools/train.py', CONFIG, '--launcher', 'pytorch', '--work-dir', tmp_path / 'two',
+        *options(digits, **still, **{'train_dataloader.batch_size': 4}))
+    (_, one), (_, two) = metrics_of(tmp_path / 'one'), metrics_of(tmp_path / 'two')
+    assert two['multilabel/mAP'] == pytest.approx(one['multilabel/mAP'], abs=2e-3)
+    for a, b in zip(weights(tmp_path / 'one'), weights(tmp_path / 'two'), strict=True):
+        for name in a:
+            assert torch.allclose(a[name].float(), b[name].float(), rtol=1e-3, atol=1e-4), name
+
+
+def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
+    run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'run',
+        *options(digits, **{'train_cfg.max_epochs': 1}))
+    assert (tmp_path / 'run/predictions.png').stat().st_size > 20_000
+    result = run('tools/test.py', CONFIG, tmp_path / 'run/epoch_1.pth', '--work-dir',
+                 tmp_path / 'test', '--out', tmp_path / 'out/results.json', '--show-dir',
+                 tmp_path / 'drawn', *options(digits, **{
+                     'default_hooks.visualization.per_sheet': 12}))
+    assert 'multilabel/mAP' in result.stdout
+    record = json.loads((tmp_path / 'out/results.json').read_text())
+    assert 0 < record['metrics']['multilabel/mAP'] <= 1
+    assert (tmp_path / 'out/results.classes.csv').is_file()
+    assert (tmp_path / 'out/results.scores.npz').is_file()
+    assert len(list((tmp_path / 'drawn').glob('sheet_*.png'))) == 2
