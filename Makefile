@@ -8,7 +8,7 @@ CONFIG := configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py
 ML_RUN := work_dirs/multilabel
 ML_CONFIG := configs/multilabel/resnet18-w16_asl_digits.py
 
-.PHONY: quickstart multilabel test test-onedl lint clean
+.PHONY: quickstart multilabel coco18 test test-onedl lint clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python tools/make_digits.py
@@ -33,6 +33,19 @@ multilabel: $(VENV)/installed
 	@echo "  $(ML_RUN)/curves.png     loss, mAP and learning rate along the training"
 	@echo "  $(ML_RUN)/predictions/   validation images with what was predicted"
 	@echo "  $(ML_CONFIG)"
+
+# The table of docs/coco18.md: DATA_ROOT=path/to/coco18/ make coco18
+LOSS := model.head.loss
+LR := optim_wrapper.optimizer.lr
+COCO18 := configs/multilabel/efficientnet-lite0_asl_coco18
+coco18: $(VENV)/installed
+	$(BIN)/python tools/cache_features.py $(COCO18).py data/coco18_features
+	$(BIN)/python tools/sweep.py $(COCO18)_cached.py --work-dir work_dirs/coco18 --seeds 0 1 2 \
+	    --variant BCE $(LOSS).gamma_neg=0 $(LOSS).clip=0 $(LR)=6e-4 \
+	    --variant focal $(LOSS).gamma_neg=1 $(LOSS).gamma_pos=1 $(LOSS).clip=0 $(LR)=6e-4 \
+	    --variant ASL $(LOSS).gamma_neg=2 $(LOSS).clip=0.05 $(LR)=3e-4 \
+	    --metrics '.*mAP' '.*' --cfg-options train_cfg.val_interval=3 \
+	    default_hooks.checkpoint.save_best=None
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -q $(ARGS)

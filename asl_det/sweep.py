@@ -184,9 +184,10 @@ def _claim(folder: Path, run: Dict[str, Any]) -> None:
 def _train(config: str, options: Settings, seed: int, folder: Path, threads: int) -> None:
     """One run, in a process of its own."""
     from asl_det.analysis.curves import read_scalars
-    with open(folder / 'train.log', 'a') as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    log = open(folder / 'train.log', 'a', buffering=1)  # noqa: SIM115  as long as the process
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.stdout = sys.stderr = log
     torch.set_num_threads(threads)
     start = time.time()
     train(load_config(config, options), work_dir=str(folder), resume='auto', seed=seed)

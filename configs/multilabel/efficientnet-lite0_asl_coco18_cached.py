@@ -1,12 +1,22 @@
+"""The same on features of the frozen stages, computed once (mirrored images included).
+
+Augmentation is mirroring alone. Two CPU cores: 3 minutes for 6 epochs.
+
+    DATA_ROOT=path/to/coco18/ python tools/cache_features.py configs/multilabel/efficientnet-lite0_asl_coco18.py data/coco18_features
+    DATA_ROOT=path/to/coco18/ python tools/train.py configs/multilabel/efficientnet-lite0_asl_coco18_cached.py
+"""
 _base_ = './efficientnet-lite0_asl_coco18.py'
 
 features = '{{$FEATURES:data/coco18_features/}}'
-pipeline = [dict(type='LoadFeatures', folder=features), dict(type='PackMultiLabel')]
-train_pipeline = [dict(type='LoadFeatures', folder=features, mirror=0.5), dict(type='PackMultiLabel')]
+train_pipeline = [
+    dict(type='LoadFeatures', folder=features, mirror=0.5),
+    dict(type='PackMultiLabel')
+]
+test_pipeline = [dict(type='LoadFeatures', folder=features), dict(type='PackMultiLabel')]
 
 model = dict(
     data_preprocessor=dict(_delete_=True, type='ImgDataPreprocessor'),
-    backbone=dict(freeze=(), skip=('conv_stem', 'bn1', 'blocks.0', 'blocks.1', 'blocks.2', 'blocks.3', 'blocks.4')))
+    backbone=dict(freeze=(), skip=_base_.model.backbone.freeze))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

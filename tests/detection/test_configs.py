@@ -8,9 +8,10 @@ from mmdet.models.losses import FocalLoss
 from mmengine.config import Config
 from training_step import build_model, training_step
 
-from asl_det.losses import AsymmetricLoss
+from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel
 
-CONFIGS = sorted(p for p in Path('configs').rglob('*.py') if '_base_' not in p.parts)
+CONFIGS = sorted(p for p in Path('configs').rglob('*.py')
+                 if not {'_base_', 'multilabel'} & set(p.parts))
 
 
 @pytest.fixture(params=CONFIGS, ids=[p.stem for p in CONFIGS])
@@ -27,15 +28,18 @@ def test_there_are_configs():
 
 def test_the_head_has_one_channel_a_class_and_the_loss_in_place(config):
     head = build_model(config).bbox_head
-    assert head.cls_out_channels == head.num_classes
-    is_asl = '_asl' in Path(config.filename).stem
-    assert isinstance(head.loss_cls, AsymmetricLoss if is_asl else FocalLoss)
+    name = Path(config.filename).stem
+    loss = AsymmetricLoss if '_asl' in name else FocalLoss
+    if '_asl-softmax' in name:
+        loss = AsymmetricLossSingleLabel
+    assert head.cls_out_channels == head.num_classes + (loss is AsymmetricLossSingleLabel)
+    assert isinstance(head.loss_cls, loss)
 
 
 def test_negatives_have_gradient_at_the_start(config):
     head = build_model(config).bbox_head
     if not isinstance(head.loss_cls, AsymmetricLoss):
-        pytest.skip('focal loss has no margin')
+        pytest.skip('no margin')
     head.init_weights()
     classifier = getattr(head, 'retina_cls', None) or head.conv_cls
     prior = classifier.bias.sigmoid()

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -89,17 +88,14 @@ def metrics_of(work_dir):
     return losses, [row for row in rows if 'multilabel/mAP' in row][-1]
 
 
-def test_two_processes_train_and_evaluate_as_one(digits, tmp_path):
+def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port):
     # Batch norm of stored statistics: on CPU there is no synchronised one.
     still = {'model.backbone.norm_eval': True, 'val_dataloader.batch_size': 7,
              'optim_wrapper.optimizer.type': 'SGD', 'optim_wrapper.optimizer.lr': 0.05,
              'param_scheduler.0.eta_max': 0.05}
     run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'one',
         *options(digits, **still))
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={port}',
+    run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}',
         'tools/train.py', CONFIG, '--launcher', 'pytorch', '--work-dir', tmp_path / 'two',
         *options(digits, **still, **{'train_dataloader.batch_size': 4}))
     (_, one), (_, two) = metrics_of(tmp_path / 'one'), metrics_of(tmp_path / 'two')

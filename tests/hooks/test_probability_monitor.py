@@ -1,0 +1,80 @@
+"""What the monitor measures, by hand."""
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torch import nn
+
+from asl_det.hooks.probability_monitor import measure, summarize
+from asl_det.losses import AsymmetricLoss
+
+BCE = dict(type='AsymmetricLoss', use_sigmoid=True, gamma_neg=0.0, gamma_pos=0.0, clip=0.0)
+
+
+def record(loss, *args, **kwargs):
+    return summarize(measure(loss, args, kwargs).tolist(), loss)
+
+
+def test_probabilities_margin_and_gradient_are_those_of_the_batch():
+    loss = AsymmetricLoss(gamma_neg=2.0, clip=0.3)
+    logits, target = torch.randn(50, 4), (torch.rand(50, 4) < 0.3).float()
+    got = record(loss, logits, target)
+    p, positive = logits.sigmoid(), target == 1
+    x = logits.clone().requires_grad_()
+    grad, = torch.autograd.grad(loss(x, target), x)
+    assert got['prob_pos'] == pytest.approx(p[positive].mean().item(), abs=1e-6)
+    assert got['prob_neg'] == pytest.approx(p[~positive].mean().item(), abs=1e-6)
+    assert got['delta_p'] == pytest.approx(got['prob_pos'] - 1 + got['prob_neg'])
+    assert got['under_margin'] == pytest.approx((p[~positive] <= 0.3).float().mean().item())
+    assert got['grad_pos'] == pytest.approx((grad.abs()[positive].sum() / grad.abs().sum()).item(),
+                                            rel=1e-5)
+    assert got['gamma_neg'] == 2.0
+
+
+def test_index_targets_weights_and_unknown_labels():
+    loss = AsymmetricLoss()
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 3, -1, 0])
+    weight = torch.tensor([1.0, 1, 1, 1, 1, 0])
+    got = record(loss, logits, labels, weight, avg_factor=2.0)
+    dense = record(loss, logits[:4], torch.eye(4)[:, :3])
+    assert got == pytest.approx(dense, abs=1e-6)
+
+
+@pytest.mark.parametrize('config', [
+    BCE, dict(type='FocalLoss', use_sigmoid=True), dict(type='CrossEntropyLoss', use_sigmoid=True)],
+    ids=lambda c: c['type'])
+def test_any_registered_loss_is_measured(config):
+    loss = MODELS.build(config)
+    got = record(loss, torch.randn(30, 4), (torch.rand(30, 4) < 0.3).long())
+    assert 0 < got['grad_pos'] < 1 and 0 < got['prob_pos'] < 1
+
+
+def test_softmax_losses_are_measured_by_their_softmax():
+    loss = MODELS.build(dict(type='AsymmetricLossSingleLabel', use_sigmoid=False))
+    logits, labels = torch.randn(20, 5), torch.randint(0, 5, (20,))
+    got = record(loss, logits, labels)
+    assert got['prob_pos'] == pytest.approx(
+        logits.softmax(1).gather(1, labels[:, None]).mean().item(), abs=1e-6)
+
+
+def test_measuring_does_not_move_an_adaptive_loss():
+    loss = AsymmetricLoss(adaptive=dict(delta_p_target=0.1))
+    logits, target = torch.randn(20, 4), (torch.rand(20, 4) < 0.3).long()
+    before = [b.clone() for b in loss.buffers()]
+    record(loss, logits, target)
+    assert all(torch.equal(a, b) for a, b in zip(before, loss.buffers(), strict=True))
+    assert loss.training
+
+
+def test_nothing_is_invented_where_there_are_no_positives():
+    got = record(AsymmetricLoss(), torch.randn(4, 3), torch.zeros(4, 3))
+    assert 'prob_pos' not in got and 'delta_p' not in got and got['prob_neg'] > 0
+
+
+def test_a_model_without_a_classification_loss_is_refused():
+    from types import SimpleNamespace
+
+    from asl_det.errors import UserError
+    from asl_det.hooks import ProbabilityMonitorHook
+    with pytest.raises(UserError, match='Linear has no loss named loss_cls'):
+        ProbabilityMonitorHook().before_train(SimpleNamespace(model=nn.Linear(1, 1)))
