@@ -16,7 +16,7 @@ test_pipeline = [dict(type='LoadFeatures', folder=features), dict(type='PackMult
 
 model = dict(
     data_preprocessor=dict(_delete_=True, type='ImgDataPreprocessor'),
-    backbone=dict(freeze=(), skip=_base_.model.backbone.freeze))
+    backbone=dict(freeze=(), skip=_base_.model.backbone['freeze']))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
