@@ -55,10 +55,10 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
 
 def _explain(error: BaseException) -> object:
     """One line for ``error``, or None if it is a defect that needs its traceback."""
-    if isinstance(error, (UserError, ConnectionError)):
-        return error
     # A DataLoader worker hands its error over as text, the message in the last line.
     last = str(error).strip().split('\n')[-1]
+    if isinstance(error, (UserError, ConnectionError)):
+        return last.split('Error: ', 1)[-1]
     broken = re.search(r'failed to load image: (\S+)', last)
     if broken:
         return (f'image {broken.group(1)} can not be decoded: replace the file, or remove its '

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import asl_det
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError
+from asl_det.hooks.probability_monitor import FILE
 
 Settings = Dict[str, Any]
 Variants = Dict[str, Settings]
@@ -48,8 +49,9 @@ def sweep(config: str,
     Returns:
         A record with command, commit, versions and, for every variant, the
         settings and ``metrics``: name -> ``mean``, ``std`` (of the sample,
-        None for one seed) and ``values`` of the last validation. Also written
-        to ``<work_dir>/sweep.json``.
+        None for one seed) and ``values`` of the last validation, and as
+        ``train/...`` the means of the last epoch from a
+        ``ProbabilityMonitorHook``. Also written to ``<work_dir>/sweep.json``.
 
     Raises:
         UserError: if a run fails, or the folder holds a run of this name with
@@ -184,6 +186,7 @@ def _claim(folder: Path, run: Dict[str, Any]) -> None:
 def _train(config: str, options: Settings, seed: int, folder: Path, threads: int) -> None:
     """One run, in a process of its own."""
     from asl_det.analysis.curves import read_scalars
+    from asl_det.analysis.training_curves import last_epoch
     log = open(folder / 'train.log', 'a', buffering=1)  # noqa: SIM115  as long as the process
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
@@ -191,8 +194,10 @@ def _train(config: str, options: Settings, seed: int, folder: Path, threads: int
     torch.set_num_threads(threads)
     start = time.time()
     train(load_config(config, options), work_dir=str(folder), resume='auto', seed=seed)
-    _write(folder / 'result.json', dict(metrics=last_metrics(read_scalars(folder)),
-                                        seconds=round(time.time() - start)))
+    metrics = last_metrics(read_scalars(folder))
+    if (folder / FILE).exists():
+        metrics.update({f'train/{name}': value for name, value in last_epoch(folder).items()})
+    _write(folder / 'result.json', dict(metrics=metrics, seconds=round(time.time() - start)))
 
 
 def _write(path: Path, content: Any) -> None:

@@ -192,3 +192,25 @@ def test_a_missing_or_broken_image_ends_with_one_line_that_names_it(digits, tmp_
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith('error: ') and f'{root}/train/000005.png' in last and expected in last
     assert 'Traceback' not in result.stderr
+
+
+def test_labels_figures_and_suggestions_from_the_command_line(tmp_path, monkeypatch, capsys):
+    root = tmp_path / 'digits'
+    assert run_tool('make_digits', monkeypatch, root, '--preset', 'multilabel', '--num-train', 30,
+                    '--num-val', 5, '--hide-labels', 0.5) is None
+    assert run_tool('plot_loss', monkeypatch, '--out', tmp_path / 'figures') is None
+    assert len(list((tmp_path / 'figures').glob('*.pdf'))) == 2
+    code = run_tool('plot_loss', monkeypatch, '--clip', 2, '--out', tmp_path)
+    assert 'expected gammas' in code
+    config = 'configs/multilabel/resnet18-w16_asl_digits.py'
+    data = ('--cfg-options', f'train_dataloader.dataset.data_root={root}')
+    capsys.readouterr()
+    assert run_tool('suggest', monkeypatch, config, '--out', tmp_path / 's.json', *data) is None
+    out = capsys.readouterr().out
+    assert '30 images, 10 classes' in out and 'Start with gamma_neg=' in out
+    chosen = json.loads((tmp_path / 's.json').read_text())['chosen']
+    assert chosen['delta_p'] >= 0 and chosen['clip'] == 0.05
+    assert 'none.npz does not exist' in run_tool('suggest', monkeypatch, config, '--scores',
+                                                 'none.npz', *data)
+    assert 'ProbabilityMonitorHook' in run_tool('plot_training', monkeypatch, tmp_path)
+    assert 'two runs are called' in run_tool('plot_training', monkeypatch, tmp_path, tmp_path)

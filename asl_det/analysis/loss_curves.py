@@ -83,17 +83,16 @@ def plot_gradients(out: Union[str, Path], *, gamma_neg: float, clip: float) -> L
             curve = negative_curves(**settings, constant_focus=constant)[1]
             axes.plot(*curve, label=label, color=colour, linestyle=line)
         top = peak(curve)  # of ASL, the last
-        height = 1.15
         for left, right, name, shade in ((0, clip, 'discarded', '0.85'),
                                          (clip, top, 'attenuated\nby focusing', '1.0'),
-                                         (top, 1, 'hard,\nmislabelled?', '0.93')):
+                                         (top, 1, 'hard, mislabelled?', '0.93')):
             axes.axvspan(left, right, color=shade, zorder=0)
-            axes.text((left + right) / 2, height, name, ha='center', va='top', fontsize='x-small',
-                      rotation=90 if right - left < 0.13 else 0)
+            axes.text((left + right) / 2, 1.57, name, ha='center', va='top', fontsize='x-small',
+                      rotation=90 if right - left < 0.18 else 0)
         axes.axvline(top, color='0.4', linewidth=0.8)
         axes.annotate(f'p = {top:.3f}', (top, 0.02), fontsize='x-small', ha='right',
                       xytext=(-3, 0), textcoords='offset points')
-        axes.set(title=title, xlabel='probability p of a negative', xlim=(0, 1), ylim=(0, 1.2))
+        axes.set(title=title, xlabel='probability p of a negative', xlim=(0, 1), ylim=(0, 1.6))
     figure.axes[0].set_ylabel('gradient of the logit')
     figure.axes[0].legend(frameon=False, fontsize='small', loc='center left')
     return save(figure, out)

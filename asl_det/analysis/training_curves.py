@@ -35,6 +35,19 @@ def read_probabilities(run: Union[str, Path]) -> Series:
                    [rows[s][name] for s in sorted(rows) if name in rows[s]]) for name in names}
 
 
+def last_epoch(run: Union[str, Path]) -> Dict[str, float]:
+    """The means of what the monitor recorded in the last epoch (of all, if there are no epochs)."""
+    series = read_probabilities(run)
+    final = max(series['epoch'][1])
+    steps = {s for s, epoch in zip(*series['epoch'], strict=True) if epoch == final}
+    means = {}
+    for name, points in series.items():
+        values = [v for s, v in zip(*points, strict=True) if s in steps]
+        if values and name != 'epoch':
+            means[name] = sum(values) / len(values)
+    return means
+
+
 def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> List[Path]:
     """Draw runs side by side (the paper's figure 4), PNG and PDF.
 

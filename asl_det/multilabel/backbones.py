@@ -32,8 +32,7 @@ class _Backbone(BaseModule):
         self._frozen = [self._part(name).requires_grad_(False) for name in freeze]
         for name in skip:
             self._part(name)
-            owner, _, attribute = name.rpartition('.')
-            setattr(self.model.get_submodule(owner), attribute, nn.Identity())
+        replace_by_identity(self.model, skip)
 
     def _part(self, name: str) -> nn.Module:
         try:
@@ -147,6 +146,13 @@ class TorchvisionBackbone(_Backbone):
     def forward(self, inputs: Tensor) -> Tuple[Tensor]:
         """``(N, 3, H, W)`` to one map ``(N, C, h, w)``, or tokens ``(N, L, C)``."""
         return (self.model(inputs)['features'],)
+
+
+def replace_by_identity(model: nn.Module, names: Sequence[str]) -> None:
+    """Take modules out of a network; what reaches them passes through."""
+    for name in names:
+        owner, _, attribute = name.rpartition('.')
+        setattr(model.get_submodule(owner), attribute, nn.Identity())
 
 
 def load_weights(model: nn.Module, checkpoint: str, match: str) -> None:

@@ -1,6 +1,6 @@
 """A small ResNet that learns which digits are on a canvas, with the asymmetric loss.
 
-    python tools/make_digits.py
+    python tools/make_digits.py --preset multilabel
     python tools/train.py configs/multilabel/resnet18-w16_asl_digits.py
 """
 _base_ = ['./_base_/runtime.py', './_base_/digits.py']

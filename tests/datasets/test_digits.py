@@ -120,3 +120,24 @@ def test_json_states_how_it_was_made(tmp_path):
     make(tmp_path, seed=9)
     info = json.loads((tmp_path / 'instances_val.json').read_text())['info']
     assert info['seed'] == 9 and info['split'] == 'val' and info['images'] == 4
+
+
+def test_hidden_labels_are_missing_from_training_and_nothing_else_changes(tmp_path):
+    options = dict(num_train=60, num_val=10, size=64, digits_per_image=(1, 3), digit_size=(20, 32))
+    make_digits(tmp_path / 'all', **options)
+    make_digits(tmp_path / 'half', **options, hide_labels=0.5)
+    known, hidden = (json.loads((tmp_path / name / 'instances_train.json').read_text())
+                     for name in ('all', 'half'))
+    labels = [{(a['image_id'], a['category_id']) for a in d['annotations']}
+              for d in (known, hidden)]
+    assert labels[1] < labels[0] and 0.35 < len(labels[1]) / len(labels[0]) < 0.65
+    assert len(hidden['images']) == 60
+    for name in ('train/000003.png', 'val/000003.png'):
+        assert (tmp_path / 'all' / name).read_bytes() == (tmp_path / 'half' / name).read_bytes()
+    assert (tmp_path / 'all/instances_val.json').read_text() == (
+        tmp_path / 'half/instances_val.json').read_text()
+    assert not make_digits(tmp_path / 'half', **options, hide_labels=0.5)
+    with pytest.raises(UserError, match='hide_labels=0.5, asked None'):
+        make_digits(tmp_path / 'half', **options)
+    with pytest.raises(UserError, match='hide_labels=1.0'):
+        make_digits(tmp_path / 'x', **options, hide_labels=1.0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,3 +120,15 @@ def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
     assert (tmp_path / 'out/results.classes.csv').is_file()
     assert (tmp_path / 'out/results.scores.npz').is_file()
     assert len(list((tmp_path / 'drawn').glob('sheet_*.png'))) == 2
+
+
+def test_a_broken_image_ends_with_one_line_that_names_it(digits, tmp_path):
+    root = shutil.copytree(digits, tmp_path / 'digits')
+    path = root / 'train' / '000007.png'
+    path.write_bytes(path.read_bytes()[:200])
+    result = subprocess.run(
+        [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(tmp_path / 'run'),
+         *options(root)], capture_output=True, text=True, env=ENV)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f'error: image {path} can not be decoded') and 'Traceback' not in last
