@@ -19,7 +19,8 @@ def make_config(root, freeze=('conv1', 'bn1', 'act1', 'maxpool', 'layer1', 'laye
         type='MultiLabelClassifier',
         data_preprocessor=dict(type='ImgDataPreprocessor', mean=[10] * 3, std=[99] * 3,
                                bgr_to_rgb=True),
-        backbone=dict(type='TimmBackbone', model_name='resnet18', freeze=list(freeze)),
+        backbone=dict(type='TimmBackbone', model_name='resnet18', freeze=list(freeze),
+                      zero_init_last=False),
         head=dict(type='LinearHead', num_classes=2, in_channels=512,
                   loss=dict(type='AsymmetricLoss', use_sigmoid=True)))
     loader = {split: dict(dataset=dict(
