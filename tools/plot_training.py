@@ -22,9 +22,8 @@ def main() -> None:
     args = parse_args()
     runs = {}
     for text in args.runs:
-        label, equals, folder = text.partition('=')
-        if not equals:
-            label, folder = Path(text).name, text
+        label, _, folder = text.rpartition('=')
+        label = label or Path(folder).name
         if label in runs:
             raise UserError(f'two runs are called {label}: name them LABEL=FOLDER')
         runs[label] = folder

@@ -13,7 +13,7 @@ import torch
 
 from asl_det.datasets.digits import make_digits
 
-CONFIG = 'configs/multilabel/resnet18-w16_asl_digits.py'
+CONFIG = 'configs/multilabel/resnet18-w16_asl-adaptive_digits.py'
 ENV = dict(os.environ, OMP_NUM_THREADS='1')
 
 
@@ -80,6 +80,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(digits, config
     for whole, resumed in zip(weights(tmp_path / 'whole'), weights(work_dir), strict=True):
         assert whole.keys() == resumed.keys()
         assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    assert weights(work_dir)[0]['head.loss_cls.adaptive.gamma_neg'] != 2.0
 
 
 def metrics_of(work_dir):
