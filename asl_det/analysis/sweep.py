@@ -33,7 +33,7 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
     grid = grid or {}
     size = np.prod([len(v) for v in grid.values()]) if grid else 0
     rest = variants[int(size):]
-    keys = [k.split(',')[0].split('.')[-1] for k in grid]
+    keys = [' = '.join(k.split('.')[-1] for k in keys.split(',')) for keys in grid]
     label = f'{name.split("/")[-1]}, mean of {len(record["seeds"])} seeds'
     if len(grid) == 1 and all(isinstance(v, (int, float)) for v in next(iter(grid.values()))):
         values = next(iter(grid.values()))

@@ -1,5 +1,5 @@
 """MS-COCO 2014 as multi-label data, 80 classes; images without labels left out as in papers."""
-_base_ = './pipelines_448.py'
+_base_ = ['./dataloaders.py', './pipelines_448.py']
 
 data_root = 'data/coco/'
 how_to_get_data = (
@@ -7,11 +7,6 @@ how_to_get_data = (
     'folders annotations, train2014 and val2014, or set data_root')
 
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CocoMultiLabelDataset',
         data_root=data_root,
@@ -20,16 +15,11 @@ train_dataloader = dict(
         keep_empty=False,
         pipeline={{_base_.train_pipeline}}))
 val_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CocoMultiLabelDataset',
         data_root=data_root,
         ann_file='annotations/instances_val2014.json',
         data_prefix=dict(img_path='val2014/'),
         keep_empty=False,
-        test_mode=True,
         pipeline={{_base_.test_pipeline}}))
 test_dataloader = val_dataloader

@@ -1,4 +1,6 @@
 """Own data in OpenMMLab's json: MS-COCO photos with 18 of its classes, 3,500 and 1,500."""
+_base_ = './dataloaders.py'
+
 data_root = '{{$DATA_ROOT:data/coco18/}}'
 how_to_get_data = 'give the folder of train.json, val.json and images/: DATA_ROOT=path/ python ...'
 image_size = (224, 224)
@@ -20,9 +22,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    persistent_workers=False,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='MultiLabelDataset',
         data_root=data_root,
@@ -32,13 +31,10 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='MultiLabelDataset',
         data_root=data_root,
         ann_file='val.json',
         data_prefix=dict(img_path='images/'),
-        test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -1,4 +1,6 @@
 """Small digits canvases (tools/make_digits.py): which digits are on them?"""
+_base_ = './dataloaders.py'
+
 data_root = '{{$DATA_ROOT:data/digits_multilabel/}}'
 how_to_get_data = 'make it with: python tools/make_digits.py --preset multilabel'
 
@@ -13,9 +15,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,
-    persistent_workers=False,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='CocoMultiLabelDataset',
         data_root=data_root,
@@ -25,13 +24,10 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CocoMultiLabelDataset',
         data_root=data_root,
         ann_file='instances_val.json',
         data_prefix=dict(img_path='val/'),
-        test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader

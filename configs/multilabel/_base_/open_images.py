@@ -1,37 +1,27 @@
 """Open Images, verified image-level labels, 9,605 trainable classes; all others unknown."""
-_base_ = './pipelines_448.py'
+_base_ = ['./dataloaders.py', './pipelines_448.py']
 
 data_root = 'data/open_images/'
 how_to_get_data = (
     'download Open Images from https://storage.googleapis.com/openimages/web and put images '
     '(train/, test/), label csv files and class lists in data/open_images, or set data_root')
 
+classes = dict(
+    trainable_classes='classes-trainable.txt', class_descriptions='class-descriptions.csv')
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='OpenImagesMultiLabelDataset',
         data_root=data_root,
         ann_file='train-annotations-human-imagelabels.csv',
         data_prefix=dict(img_path='train/'),
-        trainable_classes='classes-trainable.txt',
-        class_descriptions='class-descriptions.csv',
+        **classes,
         pipeline={{_base_.train_pipeline}}))
 val_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='OpenImagesMultiLabelDataset',
         data_root=data_root,
         ann_file='test-annotations-human-imagelabels.csv',
         data_prefix=dict(img_path='test/'),
-        trainable_classes='classes-trainable.txt',
-        class_descriptions='class-descriptions.csv',
-        test_mode=True,
+        **classes,
         pipeline={{_base_.test_pipeline}}))
 test_dataloader = val_dataloader

@@ -1,5 +1,5 @@
 """Pascal VOC 2007, 20 classes."""
-_base_ = './pipelines_448.py'
+_base_ = ['./dataloaders.py', './pipelines_448.py']
 
 data_root = 'data/VOCdevkit/VOC2007/'
 how_to_get_data = (
@@ -7,25 +7,15 @@ how_to_get_data = (
     'unpack it to data, or set data_root')
 
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    drop_last=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='VOCMultiLabelDataset',
         data_root=data_root,
         ann_file='ImageSets/Main/trainval.txt',
         pipeline={{_base_.train_pipeline}}))
 val_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='VOCMultiLabelDataset',
         data_root=data_root,
         ann_file='ImageSets/Main/test.txt',
-        test_mode=True,
         pipeline={{_base_.test_pipeline}}))
 test_dataloader = val_dataloader

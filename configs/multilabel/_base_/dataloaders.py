@@ -1,0 +1,14 @@
+"""Samplers and sizes; a data set and its pipelines come with the file that builds on this."""
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=False,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(
+    batch_size=128,
+    num_workers=8,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(test_mode=True))
+test_dataloader = val_dataloader
