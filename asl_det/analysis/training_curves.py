@@ -87,7 +87,7 @@ def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> L
                           label=label)
         axes.set(title=titles[name], xlabel='iteration')
         if column == 0:
-            axes.legend(frameon=False, fontsize='x-small')
+            axes.legend(framealpha=0.8, edgecolor='none', fontsize='x-small')
     axes = figure.add_subplot(grid[1, len(lower)])
     for (label, (name, by_epoch, steps, values)), colour, line in zip(
             metrics.items(), COLOURS, LINES, strict=False):
