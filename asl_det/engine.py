@@ -144,10 +144,8 @@ def test(cfg: Config,
                 evaluator['outfile_prefix'] = str(out.with_suffix(''))
     metrics = build_runner(cfg).test()
     if out is not None and mmengine.dist.is_main_process():
-        versions = dict(asl_det=asl_det.__version__, torch=torch.__version__,
-                        mmdet=mmdet.__version__, mmengine=mmengine.__version__)
         record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
-                      versions=versions)
+                      versions=versions())
         out.write_text(json.dumps(record, indent=2) + '\n')
     return metrics
 
@@ -161,6 +159,12 @@ def build_runner(cfg: Config) -> Runner:
         wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
         cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def versions() -> Dict[str, str]:
+    """The versions that a measured result depends on."""
+    return dict(asl_det=asl_det.__version__, torch=torch.__version__, mmdet=mmdet.__version__,
+                mmengine=mmengine.__version__)
 
 
 def default_work_dir(config: str) -> str:

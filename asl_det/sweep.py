@@ -12,12 +12,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import mmengine
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-import asl_det
-from asl_det.engine import load_config, train
+from asl_det.engine import load_config, train, versions
 from asl_det.errors import UserError
 from asl_det.hooks.probability_monitor import FILE
 
@@ -63,7 +61,7 @@ def sweep(config: str,
     for (name, seed), folder in folders.items():
         _claim(folder, dict(config=config, settings={**options, **variants[name]}, seed=seed))
     todo = [run for run in runs if not (folders[run] / 'result.json').exists()]
-    import mmdet.datasets  # once, before the runs are forked
+    import mmdet.datasets  # noqa: F401  once, before the runs are forked
     import mmdet.models  # noqa: F401
 
     failed = []
@@ -95,8 +93,7 @@ def sweep(config: str,
         raise UserError(f'{len(failed)} of {len(runs)} runs failed, the others are kept: {logs}')
 
     record = dict(config=config, options=options, command=' '.join(sys.argv), commit=git_commit(),
-                  versions=dict(asl_det=asl_det.__version__, torch=torch.__version__,
-                                mmdet=mmdet.__version__, mmengine=mmengine.__version__),
+                  versions=versions(),
                   seeds=list(seeds), variants={})
     for name, settings in variants.items():
         results = [json.loads((folders[name, seed] / 'result.json').read_text())['metrics']

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from asl_det.errors import UserError
 from asl_det.losses.asymmetric_loss import as_tensor, fit_weight
 from asl_det.losses.functional import dense_targets
+from asl_det.losses.fused import entry_statistics
 from asl_det.registry import HOOKS
 
 FILE = 'probabilities.jsonl'
@@ -96,7 +97,7 @@ class ProbabilityMonitorHook(Hook):
 
 
 def measure(loss: nn.Module, args: tuple, kwargs: Dict[str, Any]) -> Tensor:
-    """Sums over a call: p_pos, p_neg, n_pos, n_neg, n_under, gradient of positives, all of it."""
+    """Sums over a call: its Statistics, then the gradient of positives and of all entries."""
     pred, target, *rest = args
     pred = pred.detach().requires_grad_()
     training = loss.training
@@ -119,11 +120,9 @@ def measure(loss: nn.Module, args: tuple, kwargs: Dict[str, Any]) -> Tensor:
     weight = rest[0] if rest else kwargs.get('weight')
     if weight is not None:
         counted = counted & (fit_weight(weight, pred) != 0)
-    positive, negative = counted & (y > 0.5), counted & (y <= 0.5)
-    under = negative & (p <= getattr(loss, 'clip', 0.0))
-    return torch.stack([t.sum(dtype=torch.float64) for t in (
-        p[positive], p[negative], positive, negative, under, grad[positive],
-        grad[positive | negative])])
+    statistics = entry_statistics(p, y, counted, getattr(loss, 'clip', 0.0))
+    return torch.stack([*statistics, *(grad[chosen].sum(dtype=torch.float64)
+                                       for chosen in (counted & (y > 0.5), counted))])
 
 
 def summarize(sums: List[float], loss: Optional[nn.Module]) -> Dict[str, float]:

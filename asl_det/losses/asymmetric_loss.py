@@ -231,7 +231,7 @@ class AsymmetricLoss(nn.Module):
         for factor in (self.class_weight, weight):
             if factor is not None:
                 counted = counted * factor.to(pred.device)
-        return entry_statistics(pred, y, counted, self.clip)
+        return entry_statistics(torch.sigmoid(pred), y, counted, self.clip)
 
     def _fused(self, pred: Tensor, target: Tensor, weight: Optional[Tensor],
                avg_factor: Union[float, Tensor, None], reduction: str, check: bool) -> Tensor:

@@ -153,15 +153,16 @@ def _eager_chunk(logits: Tensor, batch: Batch, settings: Settings, values: Optio
     if grad is not None:
         slope = torch.where(weight != 0, slope * weight, 0)
         grad.copy_(slope if upstream is None else slope * upstream)
-    statistics = entry_statistics(x, y, weight, settings.clip) if want_statistics else None
+    statistics = None
+    if want_statistics:
+        statistics = entry_statistics(torch.sigmoid(x), y, weight, settings.clip)
     count = known.sum() * (x.numel() // max(known.numel(), 1))
     return Swept(value.sum(dtype=torch.float64), count, -1, values, grad, statistics)
 
 
-def entry_statistics(x: Tensor, y: Tensor, weight: Tensor, clip: float) -> Statistics:
-    """The statistics of logits ``x``, dense targets ``y`` and weights that broadcast to them."""
-    p = torch.sigmoid(x)
-    counted = (weight != 0).expand_as(x)
+def entry_statistics(p: Tensor, y: Tensor, weight: Tensor, clip: float) -> Statistics:
+    """The statistics of probabilities ``p``, dense targets and weights that broadcast to them."""
+    counted = (weight != 0).expand_as(p)
     positive, negative = counted & (y > 0.5), counted & (y <= 0.5)
     return Statistics(*(t.sum(dtype=torch.float64) for t in (
         torch.where(positive, p, 0), torch.where(negative, p, 0), positive, negative,
