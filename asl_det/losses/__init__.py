@@ -1,6 +1,6 @@
 from asl_det.losses.adaptive import AdaptiveGamma
-from asl_det.losses.asymmetric_loss import AsymmetricLoss
 from asl_det.losses.functional import asymmetric_loss
+from asl_det.losses.module import AsymmetricLoss
 from asl_det.losses.single_label import AsymmetricLossSingleLabel
 
 __all__ = ['AdaptiveGamma', 'AsymmetricLoss', 'AsymmetricLossSingleLabel', 'asymmetric_loss']

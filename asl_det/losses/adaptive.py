@@ -1,17 +1,21 @@
 """The paper's adaptive asymmetry: gamma_neg follows a target for delta_p."""
 
-import math
-from typing import Any, List, Optional
+import logging
+import weakref
+from typing import Any, Callable, List, Optional
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce
+from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from asl_det.losses.fused import Statistics
+from asl_det.losses.arguments import require, require_number
+from asl_det.losses.types import Statistics, is_compiling, sum_dtype
 
 
 class AdaptiveGamma(nn.Module):
-    r"""Adjusts ``gamma_neg`` after every training step.
+    r"""Adjusts ``gamma_neg`` after every step of an optimizer.
 
     With the mean probabilities of positives and negatives of a step,
 
@@ -19,15 +23,22 @@ class AdaptiveGamma(nn.Module):
         \Delta p = \bar p_{pos} - (1 - \bar p_{neg}), \qquad
         \gamma_- \leftarrow \gamma_- + \lambda (\Delta p_{target} - \Delta p)
 
-    A step is every call of the loss up to a backward pass, so the levels of a
-    detector count together. Entries that are ignored or have weight 0 do not
-    count, those of all processes do. A step without positives (or without
-    negatives) changes nothing.
+    What counts is every call of the loss that was differentiated since the
+    last step: the levels of a detector and the batches of an accumulated
+    gradient together, a pass that activation checkpointing repeats once.
+    Entries that are ignored or have weight 0 do not count, nor does a call
+    that saw a NaN. Those of all processes do, which may call the loss a
+    different number of times. A step without positives (or without negatives)
+    changes nothing.
 
-    ``gamma_neg`` and the sums of the step under way are buffers: they are
-    saved and restored with the model, and a resumed training goes on with the
-    same values. On a GPU the sums are copied to the host while the step goes
-    on, so the loss does not wait for them.
+    The step is that of any ``torch.optim.Optimizer`` in the process. Where an
+    optimizer of another kind steps, call :meth:`step` after it.
+
+    ``gamma_neg`` is a float32 buffer: saved and restored with the model,
+    whatever dtype the model has. On a GPU it is computed there and copied to
+    the host while the step goes on, so the loss does not wait for it. A
+    checkpoint without it (of a training with another loss) leaves it at its
+    start.
 
     Args:
         start: gamma_neg of the first step.
@@ -37,6 +48,7 @@ class AdaptiveGamma(nn.Module):
         gamma_min, gamma_max: bounds of gamma_neg.
 
     Raises:
+        TypeError: for an argument that is no number.
         ValueError: for an argument out of range.
 
     Reference:
@@ -44,75 +56,127 @@ class AdaptiveGamma(nn.Module):
         published.
     """
 
+    gamma_neg: Tensor
+
     def __init__(self, start: float, delta_p_target: float = 0.1, step_size: float = 0.1,
                  gamma_min: float = 0.0, gamma_max: float = 10.0) -> None:
         super().__init__()
         for name, value, good, expected in (
-                ('delta_p_target', delta_p_target, -1 < delta_p_target < 1, 'between -1 and 1'),
-                ('step_size', step_size, 0 < step_size < math.inf, 'a number > 0'),
-                ('gamma_min', gamma_min, 0 <= gamma_min <= start, 'from 0 to gamma_neg'),
-                ('gamma_max', gamma_max, start <= gamma_max < math.inf, 'gamma_neg or more')):
-            if not good:
-                raise ValueError(f'adaptive: {name}={value}: expected {expected} '
-                                 f'(gamma_neg={start})')
+                ('delta_p_target', delta_p_target, lambda v: -1 < v < 1, 'between -1 and 1'),
+                ('step_size', step_size, lambda v: v > 0, 'a number > 0'),
+                ('gamma_min', gamma_min, lambda v: 0 <= v <= start, 'from 0 to gamma_neg'),
+                ('gamma_max', gamma_max, lambda v: v >= start, 'gamma_neg or more')):
+            name = f'adaptive: {name}'
+            expected = f'{expected} (gamma_neg={start})'
+            require_number(name, value, expected)
+            require(name, value, good(value), expected)
         self.delta_p_target = delta_p_target
         self.step_size = step_size
         self.gamma_min = gamma_min
         self.gamma_max = gamma_max
-        self.register_buffer('gamma_neg', torch.tensor(float(start), dtype=torch.float64))
-        self.register_buffer('sums', torch.zeros(4, dtype=torch.float64))
-        self._gamma = float(start)  # the same on the host: reading a GPU would wait for it
-        self._copy: Optional[Tensor] = None
+        self.register_buffer('gamma_neg', torch.tensor(float(start), dtype=torch.float32))
+        # p_pos, p_neg, n_pos, n_neg since the last step. No buffer: DDP would overwrite it.
+        self._sums = torch.zeros(4, dtype=sum_dtype(self.gamma_neg.device))
+        self._on_host = float(start)  # of a GPU: reading it would wait
+        self._copy: Optional[Tensor] = None  # on its way to the host
         self._copied: Any = None
-        self._stepped = False  # a backward pass has ended the step of these sums
-        self.register_load_state_dict_post_hook(AdaptiveGamma._restore)
+        _step_with_optimizers(self)
 
-    def start_call(self) -> float:
-        """The gamma_neg of a call of the loss; the first of a step updates it."""
-        if self._stepped:
-            self._update()
-            self._stepped = False
-        return self._gamma
+    def value(self) -> float:
+        """gamma_neg, on the host."""
+        if not self.gamma_neg.is_cuda:
+            return float(self.gamma_neg)
+        if self._copied is not None:
+            self._copied.synchronize()  # of a step that lies a forward pass behind
+            self._on_host, self._copy, self._copied = float(self._copy), None, None
+        return self._on_host
 
-    def end_call(self, statistics: Statistics, loss: Tensor) -> None:
-        """Count what a call saw; the backward pass of ``loss`` ends the step."""
+    def observe(self, statistics: Statistics, loss: Tensor) -> None:
+        """Count what a call saw, once its ``loss`` is differentiated."""
         if not loss.requires_grad:
             return
-        seen = torch.stack([t.to(torch.float64) for t in statistics[:4]])
-        if get_world_size() > 1:  # now, so that what is saved holds for all processes
-            all_reduce(seen)
-        self.sums += seen.to(self.sums.device)
-        if self.sums.is_cuda:
-            self._copy = torch.empty(4, dtype=torch.float64, pin_memory=True)
-            self._copy.copy_(self.sums, non_blocking=True)
+        seen = torch.stack([t.detach().to(self._sums.dtype) for t in statistics[:4]])
+        if is_compiling():  # nothing is repeated inside a graph
+            self._count(seen)
+            return
+        waiting = [seen]
+
+        def differentiated(grad: Tensor) -> None:
+            if waiting:  # a retained graph may be run through twice
+                self._count(waiting.pop())
+
+        loss.register_hook(differentiated)
+
+    def _count(self, seen: Tensor) -> None:
+        seen = seen.to(self._sums.device)
+        self._sums.add_(torch.where(seen.isfinite().all(), seen, 0))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move gamma_neg by what was observed since the last step, in all processes."""
+        sums = self._sums.clone()
+        self._sums.zero_()
+        all_reduce(sums)  # in every step: another process may have seen something
+        p_pos, p_neg, n_pos, n_neg = sums
+        delta_p = p_pos / n_pos - (1 - p_neg / n_neg)
+        gamma = self.gamma_neg + self.step_size * (self.delta_p_target - delta_p)
+        gamma = gamma.clamp(self.gamma_min, self.gamma_max)
+        self.gamma_neg.copy_(torch.where(gamma.isnan(), self.gamma_neg, gamma))  # 0 / 0
+        self._read()
+
+    def _read(self) -> None:
+        """Send the value of a GPU to the host, without waiting for it."""
+        self._copy = self._copied = None
+        if self.gamma_neg.is_cuda:
+            self._copy = torch.empty((), dtype=torch.float32, device='cpu', pin_memory=True)
+            self._copy.copy_(self.gamma_neg, non_blocking=True)
             self._copied = torch.cuda.Event()
             self._copied.record()
-        loss.register_hook(self._end_step)
 
-    def _end_step(self, grad: Tensor) -> None:
-        self._stepped = True
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> 'AdaptiveGamma':
+        kept = self.gamma_neg
+        super()._apply(fn, *args, **kwargs)
+        device = self.gamma_neg.device
+        if self.gamma_neg.dtype != kept.dtype:  # model.half() takes no digits from gamma
+            self.gamma_neg = kept.to(device)
+        self._sums = self._sums.to(device, sum_dtype(device))
+        self._read()
+        return self
 
-    def _update(self) -> None:
-        if self._copied is not None:
-            self._copied.synchronize()  # of a forward pass that lies a step behind
-        p_pos, p_neg, n_pos, n_neg = (self.sums if self._copy is None else self._copy).tolist()
-        self._copy = self._copied = None
-        self.sums.zero_()
-        if n_pos and n_neg:
-            delta_p = p_pos / n_pos - (1 - p_neg / n_neg)
-            gamma = self._gamma + self.step_size * (self.delta_p_target - delta_p)
-            self._gamma = min(max(gamma, self.gamma_min), self.gamma_max)
-            self.gamma_neg.fill_(self._gamma)
-
-    def _restore(self, incompatible_keys: List[str]) -> None:
-        """After loading: sums in a checkpoint are those of a finished step."""
-        self._gamma = float(self.gamma_neg)
-        self._copy = self._copied = None
-        self._stepped = True
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict,
+                              strict: bool, missing_keys: List[str], unexpected_keys: List[str],
+                              error_msgs: List[str]) -> None:
+        state_dict.pop(prefix + 'sums', None)  # of version 0.1.0
+        missing: List[str] = []
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing,
+                                      unexpected_keys, error_msgs)
+        if missing:
+            print_log(f'the checkpoint has no {missing[0]}: gamma_neg stays at '
+                      f'{self.value():g}', 'current', logging.WARNING)
+        self._sums.zero_()
+        self._read()
 
     def __getstate__(self) -> dict:
-        return dict(self.__dict__, _copy=None, _copied=None)  # an event can not be copied
+        self.value()  # an event can not be copied
+        return self.__dict__.copy()
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__(state)
+        _step_with_optimizers(self)
 
     def extra_repr(self) -> str:
         return (f'delta_p_target={self.delta_p_target}, step_size={self.step_size}, '
                 f'gamma in [{self.gamma_min}, {self.gamma_max}]')
+
+
+def _step_with_optimizers(gamma: AdaptiveGamma) -> None:
+    """Call ``gamma.step()`` after every optimizer's step, as long as ``gamma`` is there."""
+    reference = weakref.ref(gamma)
+
+    def after_step(*_: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            alive.step()
+
+    handle = register_optimizer_step_post_hook(after_step)
+    weakref.finalize(gamma, handle.remove).atexit = False

@@ -3,20 +3,21 @@
 This file is the definition: every faster path is checked against it.
 """
 
-import math
-from typing import Optional, Tuple
+from typing import Optional, Tuple, Union
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from asl_det.losses.targets import dense_targets
+from asl_det.losses.types import Batch, Settings, margin_logit, wide_dtype
 
 
 def asymmetric_loss(logits: Tensor,
                     targets: Tensor,
                     *,
                     gamma_pos: float,
-                    gamma_neg: float,
+                    gamma_neg: Union[float, Tensor],
                     clip: float,
                     alpha: Optional[float] = None,
                     disable_torch_grad_focal_loss: bool = False,
@@ -62,26 +63,45 @@ def asymmetric_loss(logits: Tensor,
         ICCV 2021, arXiv 2009.14119.
     """
     x = probability_to_logit(logits) if activated else logits
-    x = x if x.dtype == torch.float64 else x.float()
+    x = x.to(wide_dtype(x.dtype))
     y, known = dense_targets(targets, x, ignore_index)
-
-    weight = torch.exp(gamma_pos * F.logsigmoid(-x))
-    positive = _focus(weight, disable_torch_grad_focal_loss) * -F.logsigmoid(x)
-
+    constant = disable_torch_grad_focal_loss
+    x_pos, x_neg = x, x
+    if not targets.requires_grad:
+        # Each branch sees its own entries alone: what is infinite in the other is 0 * inf there.
+        x_pos, x_neg = torch.where(known & (y != 0), x, 0), torch.where(known & (y != 1), x, 0)
+    positive = _plain_branch(-x_pos, gamma_pos, constant)
     if clip == 0:
-        weight = torch.exp(gamma_neg * F.logsigmoid(x))
-        negative = _focus(weight, disable_torch_grad_focal_loss) * -F.logsigmoid(-x)
+        negative = _plain_branch(x_neg, gamma_neg, constant)
     else:
-        above, p_m = shifted_probability(x, clip)
-        weight = p_m**gamma_neg
-        # Two forms of log(1 - p_m), each exact where the other cancels.
-        log_not_p_m = torch.where(p_m < 0.5, torch.log1p(-p_m), torch.log(torch.sigmoid(-x) + clip))
-        negative = _focus(weight, disable_torch_grad_focal_loss) * -log_not_p_m
-        negative = torch.where(above, negative, 0)
-
+        negative = _margin_branch(x_neg, gamma_neg, clip, constant)
     if alpha is not None:
         positive, negative = alpha * positive, (1 - alpha) * negative
     return torch.where(known, y * positive + (1 - y) * negative, 0)
+
+
+def weighted_loss(logits: Tensor, batch: Batch, settings: Settings) -> Tensor:
+    """The loss of every entry times all weights and the scale of the settings.
+
+    Entries of weight 0 cost nothing whatever their logit is.
+    """
+    weight = None
+    for factor in (None if batch.row_weight is None else batch.row_weight.unsqueeze(-1),
+                   batch.col_weight, batch.entry_weight):
+        if factor is not None:
+            factor = factor.to(wide_dtype(logits.dtype))
+            weight = factor if weight is None else weight * factor
+    if weight is not None and not weight.requires_grad:
+        logits = torch.where(weight != 0, logits, 0)
+    loss = asymmetric_loss(
+        logits, batch.targets, gamma_pos=settings.gamma_pos, gamma_neg=settings.gamma_neg,
+        clip=settings.clip, alpha=settings.alpha,
+        disable_torch_grad_focal_loss=settings.constant_focus, ignore_index=settings.ignore_index)
+    if weight is not None:
+        loss = loss * weight
+    if batch.factor is not None:
+        loss = loss * batch.factor
+    return settings.scale * loss
 
 
 def probability_to_logit(p: Tensor) -> Tensor:
@@ -91,22 +111,6 @@ def probability_to_logit(p: Tensor) -> Tensor:
     return p.log() - torch.log1p(-p)
 
 
-def dense_targets(targets: Tensor, logits: Tensor, ignore_index: int) -> Tuple[Tensor, Tensor]:
-    """Targets of the shape and dtype of ``logits`` and the mask of the known ones.
-
-    ``targets`` is dense already, or class indices ``(N,)`` with background C.
-    """
-    if not targets.is_floating_point():
-        targets = targets.long()  # so that unsigned labels compare with -1
-    known = targets != ignore_index
-    if targets.dim() == logits.dim():
-        return torch.where(known, targets, 0).to(logits.dtype), known
-    num_classes = logits.size(-1)
-    labels = torch.where(known, targets, num_classes).long()
-    y = F.one_hot(labels, num_classes + 1)[..., :num_classes].to(logits.dtype)
-    return y, known.unsqueeze(-1)
-
-
 def shifted_probability(x: Tensor, clip: float) -> Tuple[Tensor, Tensor]:
     """Where ``sigmoid(x) > clip``, and ``sigmoid(x) - clip`` there (elsewhere 0.5).
 
@@ -114,9 +118,8 @@ def shifted_probability(x: Tensor, clip: float) -> Tuple[Tensor, Tensor]:
     ``p * (1 - clip) * (1 - exp(t - x))``, which keeps full relative precision
     when ``t`` is carried in two parts.
     """
-    t = math.log(clip) - math.log1p(-clip)
-    t_high = round(t * 2**16) / 2**16  # exact in float32
-    distance = (x - t_high) - (t - t_high)
+    high, low = margin_logit(clip)
+    distance = (x - high) - low
     above = ~(distance <= 0)  # so that NaN stays NaN
     # The stand-in keeps pow and log away from 0, where their gradients are not finite.
     distance = torch.where(above, distance, 1)
@@ -127,27 +130,20 @@ def shifted_probability(x: Tensor, clip: float) -> Tuple[Tensor, Tensor]:
     return above, torch.where(above, p_m.clamp_min(torch.finfo(x.dtype).tiny), 0.5)
 
 
-def check_targets(targets: Tensor, num_classes: int, ignore_index: int, as_index: bool) -> None:
-    """Raise ValueError for the first target out of range; synchronises a GPU."""
-    values = targets if targets.is_floating_point() else targets.long()
-    high = num_classes if as_index else 1
-    bad = ~((values >= 0) & (values <= high)) & (values != ignore_index)
-    if bad.any():
-        position = int(bad.reshape(-1).nonzero()[0])
-        raise target_error(targets, position, num_classes, ignore_index, as_index)
+def _plain_branch(x: Tensor, gamma: Union[float, Tensor], constant: bool) -> Tensor:
+    """``p^gamma * -log(1 - p)``: the negative branch; the positive one at ``-x``."""
+    cost = -F.logsigmoid(-x)
+    if not isinstance(gamma, Tensor) and gamma == 0:
+        return cost
+    # Far on the right the weight is 1, and its derivative would be 0 * inf at infinity.
+    weight = torch.where(x > 1000, 1, torch.exp(gamma * F.logsigmoid(x)))
+    return (weight.detach() if constant else weight) * cost
 
 
-def target_error(targets: Tensor, position: int, num_classes: int, ignore_index: int,
-                 as_index: bool) -> ValueError:
-    """The error for the value at a flat position of ``targets``, which is out of range."""
-    value = targets.reshape(-1)[position].item()
-    where = [int(i) for i in np.unravel_index(position, tuple(targets.shape))]
-    name, high, meaning = 'target', 1, 'probabilities or 0 / 1'
-    if as_index:
-        name, high, meaning = 'class index', num_classes, f'{num_classes} stands for background'
-    return ValueError(f'{name} {value:g} at position {where}: expected 0 to {high} ({meaning}), '
-                      f'or ignore_index {ignore_index}')
-
-
-def _focus(weight: Tensor, constant: bool) -> Tensor:
-    return weight.detach() if constant else weight
+def _margin_branch(x: Tensor, gamma: Union[float, Tensor], clip: float, constant: bool) -> Tensor:
+    """The same with ``max(p - clip, 0)`` in the place of p."""
+    above, p_m = shifted_probability(x, clip)
+    weight = p_m**gamma
+    # Two forms of log(1 - p_m), each exact where the other cancels.
+    cost = -torch.where(p_m < 0.5, torch.log1p(-p_m), torch.log(torch.sigmoid(-x) + clip))
+    return torch.where(above, (weight.detach() if constant else weight) * cost, 0)

@@ -5,7 +5,17 @@ from typing import Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
-from asl_det.losses.asymmetric_loss import EPS, require, require_reduction
+from asl_det.losses.arguments import (
+    class_weights,
+    require_class_count,
+    require_gamma,
+    require_ignore_index,
+    require_number,
+    require_reduction,
+)
+from asl_det.losses.module import EPS
+from asl_det.losses.targets import require_tensor
+from asl_det.losses.types import is_traced, wide_dtype
 from asl_det.registry import MODELS
 
 
@@ -52,15 +62,12 @@ class AsymmetricLossSingleLabel(nn.Module):
         if use_sigmoid:
             raise ValueError('AsymmetricLossSingleLabel got use_sigmoid=True, but it is a softmax '
                              'loss: set use_sigmoid=False, or use AsymmetricLoss')
-        require('gamma_pos', gamma_pos, 0 <= gamma_pos < float('inf'), 'a number >= 0')
-        require('gamma_neg', gamma_neg, 0 <= gamma_neg < float('inf'), 'a number >= 0')
-        require('eps', eps, 0 <= eps < 1, 'a label smoothing in [0, 1)')
+        require_gamma('gamma_pos', gamma_pos)
+        require_gamma('gamma_neg', gamma_neg)
+        require_number('eps', eps, 'a label smoothing in [0, 1)', 0, below=1)
+        require_number('loss_weight', loss_weight, 'a number')
+        require_ignore_index(ignore_index)
         require_reduction(reduction)
-        if class_weight is not None:
-            class_weight = torch.as_tensor(class_weight, dtype=torch.float32)
-            require('class_weight', class_weight.tolist(),
-                    class_weight.dim() == 1 and bool((class_weight >= 0).all()),
-                    'one number >= 0 per channel')
         self.use_sigmoid = use_sigmoid
         self.gamma_pos = gamma_pos
         self.gamma_neg = gamma_neg
@@ -68,7 +75,7 @@ class AsymmetricLossSingleLabel(nn.Module):
         self.reduction = reduction
         self.loss_weight = loss_weight
         self.ignore_index = ignore_index
-        self.register_buffer('class_weight', class_weight, persistent=False)
+        self.register_buffer('class_weight', class_weights(class_weight), persistent=False)
 
     def forward(self, pred: Tensor, target: Tensor, weight: Optional[Tensor] = None,
                 avg_factor: Union[float, Tensor, None] = None,
@@ -76,7 +83,8 @@ class AsymmetricLossSingleLabel(nn.Module):
         """The loss of a batch, in float32 or better.
 
         Args:
-            pred: logits ``(N, C)``, background included.
+            pred: logits ``(N, C)``, background included; a class at -inf is
+                masked and takes no share of the smoothing.
             target: labels ``(N,)`` from 0 to C - 1, or ``ignore_index``.
             weight: ``(N,)``.
             avg_factor: divisor of the sum instead of the number of rows.
@@ -93,30 +101,34 @@ class AsymmetricLossSingleLabel(nn.Module):
                 labels out of range too.
         """
         reduction = reduction_override or self.reduction
-        require_reduction(reduction)
-        if avg_factor is not None and reduction == 'sum':
-            raise ValueError("avg_factor can not be used with reduction 'sum'; use 'mean'")
+        require_reduction(reduction, avg_factor)
+        require_tensor('pred', pred, pred, floating=True)
+        require_tensor('target', target, pred)
         if pred.dim() != 2 or target.shape != pred.shape[:1]:
             raise ValueError(f'expected logits (N, C) and labels (N,), got {tuple(pred.shape)} and '
                              f'{tuple(target.shape)}')
+        require_class_count(self.class_weight, pred)
+        if not target.is_floating_point():
+            target = target.long()  # so that unsigned labels compare with -100
         known = target != self.ignore_index
-        if pred.device.type == 'cpu':
-            bad = target[known & ((target < 0) | (target >= pred.size(1)))]
+        if pred.device.type == 'cpu' and not is_traced():
+            bad = target[known & ~((target >= 0) & (target < pred.size(1)) & (target % 1 == 0))]
             if len(bad):
                 raise ValueError(f'label {bad[0].item()}: labels go from 0 to {pred.size(1) - 1}, '
                                  f'or are {self.ignore_index} (ignored)')
         index = torch.where(known, target, 0).long()
-        log_p = pred.to(torch.promote_types(pred.dtype, torch.float32)).log_softmax(1)
-        loss = self._entries(log_p, index)
-        factor = known.to(loss.dtype)
+        factor = known.to(wide_dtype(pred.dtype))
         if self.class_weight is not None:
-            if self.class_weight.numel() != pred.size(1):
-                raise ValueError(f'class_weight has {self.class_weight.numel()} entries, but pred '
-                                 f'has {pred.size(1)} channels')
-            factor = factor * self.class_weight.to(loss)[index]
+            factor = factor * self.class_weight.to(factor)[index]
         if weight is not None:
-            factor = factor * weight.to(loss.dtype)
-        loss = torch.where(known, loss, 0) * factor * self.loss_weight
+            require_tensor('weight', weight, pred)
+            if weight.shape != target.shape:
+                raise ValueError(f'weight has shape {tuple(weight.shape)}: expected '
+                                 f'{tuple(target.shape)}, one a row')
+            factor = factor * weight.to(factor)
+        counted = factor != 0
+        log_p = torch.where(counted.unsqueeze(1), pred.to(factor.dtype), 0).log_softmax(1)
+        loss = torch.where(counted, self._entries(log_p, index), 0) * factor * self.loss_weight
         if reduction == 'none':
             return loss
         if reduction == 'sum':
@@ -134,6 +146,7 @@ class AsymmetricLossSingleLabel(nn.Module):
         focus = rest**self.gamma_pos if self.gamma_pos else 1.0
         loss = -(1 - self.eps + share) * focus * log_pt
         if share:
+            log_p = torch.where(log_p == -torch.inf, 0, log_p)  # masked classes take no share
             others = torch.exp(self.gamma_neg * log_p) * log_p
             at_label = others.gather(1, index.unsqueeze(1)).squeeze(1)
             loss = loss - share * (others.sum(1) - at_label)

@@ -11,8 +11,10 @@ import pytest
 import reference
 import torch
 
-from asl_det.losses import AsymmetricLoss, asymmetric_loss, fused, native
-from asl_det.losses.functional import dense_targets
+from asl_det.losses import AsymmetricLoss, asymmetric_loss, one_pass
+from asl_det.losses.backends import eager, native
+from asl_det.losses.targets import dense_targets
+from asl_det.losses.types import Batch
 
 BACKENDS = ['native', 'eager', 'triton']
 
@@ -24,12 +26,16 @@ def backend(request, monkeypatch):
         pytest.skip('there is no C compiler')
     if request.param == 'triton':
         pytest.importorskip('triton')
-    choose = fused.choose_backend
-    if request.param != 'native':  # on CPU logits the compiled path is the first choice
-        monkeypatch.setattr(sys.modules[AsymmetricLoss.__module__], 'choose_backend',
-                            lambda impl, logits: request.param)
-    else:
-        assert choose('fused', torch.zeros(1, 1)) == 'native'
+    choose = one_pass.choose_backend
+    if request.param == 'native':  # the first choice on CPU
+        assert choose('fused', torch.zeros(1, 1), Batch(torch.zeros(1))) == 'native'
+        return 'native'
+
+    def chosen(impl, logits, batch):
+        usual = choose(impl, logits, batch)
+        return request.param if impl == 'fused' and usual != 'torch' else usual
+
+    monkeypatch.setattr(one_pass, 'choose_backend', chosen)
     return request.param
 
 
@@ -232,7 +238,7 @@ def test_targets_out_of_range_are_named(backend, target, message):
 
 
 def test_bad_targets_in_a_later_chunk_are_named(backend, monkeypatch):
-    monkeypatch.setattr(fused, 'CHUNK', 8)
+    monkeypatch.setattr(eager, 'CHUNK', 8)
     target = torch.zeros(9, 4, dtype=torch.bfloat16)
     target[7, 2] = 3
     with pytest.raises(ValueError, match=r'target 3 at position \[7, 2\]'):
@@ -295,12 +301,16 @@ def test_nothing_is_kept_after_a_step(backend):
         assert AsymmetricLoss(impl='fused')(leaf, target).grad_fn is None
 
 
+def choose(impl, logits):
+    return one_pass.choose_backend(impl, logits, Batch(torch.zeros(len(logits))))
+
+
 def test_named_paths_run_or_raise(monkeypatch):
-    assert fused.choose_backend('fused', torch.zeros(1, 1, dtype=torch.float64)) == 'eager'
+    assert choose('fused', torch.zeros(1, 1, dtype=torch.float64)) == 'eager'
     monkeypatch.setattr(native, 'is_available', lambda: False)
-    assert fused.choose_backend('auto', torch.zeros(1, 1)) == 'eager'
-    from asl_det.losses import triton_kernels
-    monkeypatch.setattr(triton_kernels, 'INTERPRETED', False)
+    assert choose('auto', torch.zeros(1, 1)) == 'eager'
+    triton = pytest.importorskip('asl_det.losses.backends.triton')
+    monkeypatch.setattr(triton, 'INTERPRETED', False)
     with pytest.raises(RuntimeError, match="impl='triton' can not run: it needs CUDA logits"):
         AsymmetricLoss(impl='triton')(torch.zeros(1, 2), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="impl='cuda': expected"):
@@ -308,12 +318,13 @@ def test_named_paths_run_or_raise(monkeypatch):
 
 
 @pytest.mark.parametrize('flags', [[], ['-mavx2', '-mfma']])
-def test_the_sweep_is_right_on_processors_without_avx512(tmp_path, flags):
+def test_the_compiled_pass_is_right_on_processors_without_avx512(tmp_path, flags):
     if not native.is_available() or (flags and 'avx2' not in native._processor()):
         pytest.skip('it can not be built or run here')
     code = f'''
 import torch
-from asl_det.losses import AsymmetricLoss, native
+from asl_det.losses import AsymmetricLoss
+from asl_det.losses.backends import native
 native.FLAGS = [{flags}]
 for clip in (0.05, 0.0):
     for target in (torch.randint(0, 51, (400,)), (torch.rand(400, 50) < 0.1).float()):
@@ -337,7 +348,8 @@ print("same")
     (dict(ASL_DET_NATIVE='0'), 'ASL_DET_NATIVE=0'), (dict(PATH=''), 'no C compiler'),
     (dict(CC='false'), 'does not compile')])
 def test_without_a_compiled_path_the_loss_still_runs(tmp_path, environment, reason):
-    code = ('import torch; from asl_det.losses import AsymmetricLoss, native\n'
+    code = ('import torch; from asl_det.losses import AsymmetricLoss; '
+            'from asl_det.losses.backends import native\n'
             'print(AsymmetricLoss(impl="fused")(torch.zeros(1, 2), torch.zeros(1, 2)).item())\n'
             'try: native.library()\nexcept native.Unavailable as e: print(e)')
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=dict(

@@ -1,20 +1,19 @@
-"""The sweep on CUDA, in Triton. Imported on demand by ``fused.py``.
+"""Triton kernels for CUDA. Imported on demand: Triton may be missing.
 
 One kernel reads the logits once and writes loss and gradient. Every program
 writes its own partial sums, so results do not depend on the order of programs.
 """
 
-import math
+import functools
 import os
-from typing import TYPE_CHECKING, Optional, Union
+from typing import Optional, Union
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from asl_det.losses.fused import Batch, Settings, Swept
+from asl_det.losses.types import Batch, Result, Settings, Statistics, margin_logit
 
 BLOCK = 2048
 SUMS = 8  # loss, p_pos, p_neg, n_pos, n_neg, n_under, known, padding
@@ -52,8 +51,8 @@ def _plain_branch(x, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr):
     cost = tl.where(x >= 0, a + soft, soft)
     weight = _power(p, tl.where(x >= 0, -soft, -a - soft), gamma, GAMMA)
     slope = p
-    if not CONSTANT:
-        slope = p + gamma * cost * q
+    if not CONSTANT and GAMMA != 0:
+        slope = p + gamma * tl.where(a < 1000, cost, 0.0) * q  # not inf * 0
     return weight * cost, weight * slope
 
 
@@ -82,15 +81,14 @@ def _margin_branch(x, gamma, clip, rest, threshold, threshold_low, GAMMA: tl.con
 
 
 @triton.jit
-def _sweep_kernel(logits, targets, row_weight, col_weight, entry_weight, upstream, factor, values,
-                  grad, sums, entries, cols, gamma_pos, gamma_neg, scale_pos, scale_neg, clip, rest,
-                  threshold, threshold_low, ignore, GAMMA_POS: tl.constexpr,
-                  GAMMA_NEG: tl.constexpr, MARGIN: tl.constexpr, CONSTANT: tl.constexpr,
-                  DENSE: tl.constexpr,
-                  HAS_ROW: tl.constexpr, HAS_COL: tl.constexpr, HAS_ENTRY: tl.constexpr,
-                  HAS_UPSTREAM: tl.constexpr, HAS_FACTOR: tl.constexpr,
-                  WANT_VALUES: tl.constexpr, WANT_GRAD: tl.constexpr,
-                  WANT_STATISTICS: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr):
+def _one_pass_kernel(logits, targets, row_weight, col_weight, entry_weight, upstream, factor,
+                     values, grad, sums, entries, cols, gamma_pos, gamma_neg, scale_pos, scale_neg,
+                     clip, rest, threshold, threshold_low, ignore, GAMMA_POS: tl.constexpr,
+                     GAMMA_NEG: tl.constexpr, MARGIN: tl.constexpr, CONSTANT: tl.constexpr,
+                     DENSE: tl.constexpr, HAS_ROW: tl.constexpr, HAS_COL: tl.constexpr,
+                     HAS_ENTRY: tl.constexpr, HAS_UPSTREAM: tl.constexpr,
+                     HAS_FACTOR: tl.constexpr, WANT_VALUES: tl.constexpr, WANT_GRAD: tl.constexpr,
+                     WANT_STATISTICS: tl.constexpr, BLOCK: tl.constexpr, SUMS: tl.constexpr):
     program = tl.program_id(0).to(tl.int64)
     at = program * BLOCK + tl.arange(0, BLOCK).to(tl.int64)
     inside = at < entries
@@ -112,8 +110,11 @@ def _sweep_kernel(logits, targets, row_weight, col_weight, entry_weight, upstrea
     else:
         value, slope = _plain_branch(x, gamma_neg, GAMMA_NEG, CONSTANT)
     mirror, mirror_slope = _plain_branch(-x, gamma_pos, GAMMA_POS, CONSTANT)
-    value = (1.0 - y) * scale_neg * value + y * scale_pos * mirror
-    slope = (1.0 - y) * scale_neg * slope - y * scale_pos * mirror_slope
+    # Either may be infinite where the other counts alone: 0 * inf.
+    value = tl.where(y == 1.0, 0.0, (1.0 - y) * scale_neg * value) \
+        + tl.where(y == 0.0, 0.0, y * scale_pos * mirror)
+    slope = tl.where(y == 1.0, 0.0, (1.0 - y) * scale_neg * slope) \
+        - tl.where(y == 0.0, 0.0, y * scale_pos * mirror_slope)
     value = tl.where(x == x, value, x)  # NaN logits give NaN
     slope = tl.where(x == x, slope, x)
 
@@ -143,7 +144,7 @@ def _sweep_kernel(logits, targets, row_weight, col_weight, entry_weight, upstrea
         p = tl.where(x >= 0, 1.0, e) / (1.0 + e)
         positive = ((weight != 0) & (y > 0.5)).to(tl.float32)
         negative = ((weight != 0) & (y <= 0.5)).to(tl.float32)
-        under = (x <= threshold).to(tl.float32) * negative
+        under = ((x - threshold) - threshold_low <= 0).to(tl.float32) * negative
         tl.store(sums + 1, tl.sum(positive * p, 0))
         tl.store(sums + 2, tl.sum(negative * p, 0))
         tl.store(sums + 3, tl.sum(positive, 0))
@@ -169,39 +170,53 @@ def scale_(grad: Tensor, factor: Union[float, Tensor]) -> Tensor:
     return grad
 
 
-def sweep(logits: Tensor, batch: 'Batch', settings: 'Settings', want_values: bool,
-          want_grad: bool, want_statistics: bool, upstream: Optional[Tensor]) -> 'Swept':
-    """:func:`asl_det.losses.fused.sweep` in one kernel, without a host synchronisation."""
-    from asl_det.losses.fused import Statistics, Swept
+def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bool,
+             want_grad: bool, want_statistics: bool, upstream: Optional[Tensor]) -> Result:
+    """See :func:`asl_det.losses.one_pass.run`. One kernel, without a host synchronisation."""
     x, s = logits.contiguous(), settings
-    values = torch.empty(x.shape, dtype=torch.float32, device=x.device) if want_values else None
-    grad = torch.empty_like(x) if want_grad else None
+    kwargs = dict(device=x.device)
+    values = torch.empty(x.shape, dtype=torch.float32, **kwargs) if want_values else None
+    grad = torch.empty(x.shape, dtype=x.dtype, **kwargs) if want_grad else None
     programs = triton.cdiv(x.numel(), BLOCK)
-    sums = torch.zeros(programs, SUMS, dtype=torch.float32, device=x.device)
-    dense = batch.targets.dim() == x.dim()
+    sums = torch.zeros(programs, SUMS, dtype=torch.float32, **kwargs)
     weights = [None if w is None else w.contiguous() for w in (
         batch.row_weight, batch.col_weight, batch.entry_weight, upstream, batch.factor)]
     targets = batch.targets.contiguous()
-    if targets.dtype == torch.bool or not dense:
-        targets = targets.to(torch.uint8 if dense else torch.int64)
-    threshold = math.log(s.clip) - math.log1p(-s.clip) if s.clip > 0 else -math.inf
-    high = torch.tensor(threshold, dtype=torch.float32).item()
+    if targets.dtype == torch.bool or batch.as_index:
+        targets = targets.to(torch.int64 if batch.as_index else torch.uint8)
+    high, low = margin_logit(s.clip)
     with torch.cuda.device_of(x):
-        _sweep_kernel[(programs,)](
+        _one_pass_kernel[(programs,)](
             x, targets, *(x if w is None else w for w in weights),
             x if values is None else values, x if grad is None else grad, sums, x.numel(),
             x.size(-1), float(s.gamma_pos), float(s.gamma_neg), s.scale_pos, s.scale_neg,
-            float(s.clip), 1 - s.clip, high, threshold - high if s.clip > 0 else 0.0,
-            float(s.ignore_index),
+            float(s.clip), 1 - s.clip, high, low, float(s.ignore_index),
             GAMMA_POS=_integer(s.gamma_pos), GAMMA_NEG=_integer(s.gamma_neg), MARGIN=s.clip > 0,
-            CONSTANT=s.constant_focus, DENSE=dense, HAS_ROW=weights[0] is not None,
+            CONSTANT=s.constant_focus, DENSE=not batch.as_index, HAS_ROW=weights[0] is not None,
             HAS_COL=weights[1] is not None, HAS_ENTRY=weights[2] is not None,
             HAS_UPSTREAM=upstream is not None, HAS_FACTOR=weights[4] is not None,
             WANT_VALUES=want_values, WANT_GRAD=want_grad,
             WANT_STATISTICS=want_statistics, BLOCK=BLOCK, SUMS=SUMS)
     total = sums.sum(0, dtype=torch.float64)
     statistics = Statistics(*total[1:6]) if want_statistics else None
-    return Swept(total[0], total[6], -1, values, grad, statistics)
+    return Result(total[0], total[6], -1, values, grad, statistics)
+
+
+@functools.lru_cache(maxsize=None)
+def problem(device: torch.device) -> Optional[str]:
+    """Why the kernels can not run on a device, or None; tried out once a device.
+
+    Triton needs a C compiler at run time and a GPU that it compiles for, and
+    says so only when a kernel starts.
+    """
+    try:
+        one_pass(torch.zeros(1, 1, device=device), Batch(torch.zeros(1, 1, device=device)),
+                 Settings(0.0, 4.0, 0.05, None, False, -1, 1.0), want_values=False,
+                 want_grad=True, want_statistics=False, upstream=None)
+        scale_(torch.zeros(1, device=device), 2.0)
+    except Exception as error:  # of Triton, its compilers or the driver
+        return f'{type(error).__name__}: {error}'.strip().splitlines()[-1]
+    return None
 
 
 def _integer(gamma: float) -> int:

@@ -1,4 +1,4 @@
-"""The Triton kernels compile for GPUs that are not here; test_fused.py checks what they compute."""
+"""The kernels compile for GPUs that are not here; test_one_pass.py checks what they compute."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ CODE = '''
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from asl_det.losses import triton_kernels as kernels
+from asl_det.losses.backends import triton as kernels
 
 def compile(kernel, pointers, constants, target):
     signature = {n: 'constexpr' if n in constants else pointers.get(n, 'fp32')
@@ -25,11 +25,11 @@ for capability in (80, 90):
                   'sums')
         pointers = dict({n: '*fp32' for n in floats}, logits='*' + dtype, grad='*' + dtype,
                         targets='*fp32' if dense else '*i64', entries='i64', cols='i32')
-        flags = {n: True for n in kernels._sweep_kernel.arg_names
+        flags = {n: True for n in kernels._one_pass_kernel.arg_names
                  if n.startswith(('HAS_', 'WANT_'))}
         constants = dict(flags, GAMMA_POS=0, GAMMA_NEG=gamma, MARGIN=margin, CONSTANT=not margin,
                          DENSE=dense, BLOCK=kernels.BLOCK, SUMS=kernels.SUMS)
-        compile(kernels._sweep_kernel, pointers, constants, target)
+        compile(kernels._one_pass_kernel, pointers, constants, target)
         compile(kernels._scale_kernel, dict(grad='*' + dtype, factor='*fp32', entries='i32'),
                 dict(BLOCK=kernels.BLOCK), target)
 print('compiled')

@@ -1,0 +1,144 @@
+"""Targets and weights: what a call may hand over, and what the loss makes of it."""
+
+from typing import Sequence, Tuple, Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Target = Union[Tensor, Tuple[Tensor, Tensor]]
+
+
+def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> Tensor:
+    """Labels ``pred.shape[:-1]`` or dense targets of the shape of ``pred``.
+
+    Args:
+        target: either of them, or a pair of labels and scores, which becomes
+            dense.
+        pred: logits ``(..., C)``.
+        ignore_index: value of unknown targets.
+        check: look at the values that are converted here, which synchronises
+            a GPU; the others are left to :func:`check_values`.
+
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for another shape or device; if ``check``, for a value out
+            of range.
+    """
+    require_tensor('pred', pred, pred, floating=True)
+    labels, scores = target if isinstance(target, (tuple, list)) and len(target) == 2 else (
+        target, None)
+    require_tensor('target', labels, pred)
+    if pred.dim() == 0:
+        raise ValueError('pred is a single number: expected logits (N, C)')
+    as_index = labels.dim() == pred.dim() - 1
+    fits = labels.shape == (pred.shape[:-1] if as_index else pred.shape)
+    if scores is not None:
+        require_tensor('the scores of target', scores, pred)
+        fits = as_index and fits and scores.shape == labels.shape
+    if not fits:
+        came = f'{tuple(labels.shape)}'
+        if scores is not None:
+            came = f'the pair {came}, {tuple(scores.shape)}'
+        raise ValueError(f'target has shape {came}, but pred has {tuple(pred.shape)}: expected '
+                         f'class indices {tuple(pred.shape[:-1])} or the shape of pred')
+    num_classes = pred.size(-1)
+    if as_index and 0 <= ignore_index <= num_classes:
+        raise ValueError(f'ignore_index={ignore_index} is a label of these {num_classes} classes '
+                         f'(0 to {num_classes - 1}; {num_classes} stands for background): choose '
+                         'one outside, such as -1')
+    if check and as_index and (scores is not None or labels.is_floating_point()):
+        check_values(labels, num_classes, ignore_index, as_index=True)
+    if scores is None:
+        return labels
+    if check:
+        check_values(scores, num_classes, ignore_index, as_index=False)
+    labels = labels.long()
+    foreground = (labels >= 0) & (labels < num_classes)
+    soft = torch.zeros(pred.shape, dtype=torch.float32, device=pred.device)
+    soft = soft.scatter(-1, torch.where(foreground, labels, 0).unsqueeze(-1),
+                        torch.where(foreground, scores.float(), 0).unsqueeze(-1))
+    return soft.masked_fill((labels == ignore_index).unsqueeze(-1), ignore_index)
+
+
+def fit_weight(weight: Tensor, pred: Tensor) -> Tensor:
+    """``weight`` as a shape that broadcasts against ``pred (..., C)`` without repeating it.
+
+    Raises:
+        TypeError: for what is no tensor.
+        ValueError: for another shape or device.
+    """
+    require_tensor('weight', weight, pred)
+    if weight.shape == pred.shape:
+        return weight
+    if weight.shape == pred.shape[:-1]:
+        return weight.unsqueeze(-1)
+    if weight.shape == (*pred.shape[:-1], 1):
+        return weight
+    if weight.dim() == 1 and weight.numel() == pred.numel():
+        return weight.reshape(pred.shape)
+    raise ValueError(f'weight has shape {tuple(weight.shape)}, but pred has {tuple(pred.shape)}: '
+                     f'expected {tuple(pred.shape[:-1])}, {tuple(pred.shape)} or '
+                     f'({pred.numel()},)')
+
+
+def dense_targets(targets: Tensor, logits: Tensor, ignore_index: int) -> Tuple[Tensor, Tensor]:
+    """Targets of the shape and dtype of ``logits`` and the mask of the known ones.
+
+    ``targets`` is dense already, or class indices ``(N,)`` with background C.
+    """
+    if not targets.is_floating_point():
+        targets = targets.long()  # so that unsigned labels compare with -1
+    known = targets != ignore_index
+    if targets.dim() == logits.dim():
+        return torch.where(known, targets, 0).to(logits.dtype), known
+    num_classes = logits.size(-1)
+    labels = torch.where(known, targets, num_classes).long()
+    y = F.one_hot(labels, num_classes + 1)[..., :num_classes].to(logits.dtype)
+    return y, known.unsqueeze(-1)
+
+
+def check_values(targets: Tensor, num_classes: int, ignore_index: int, as_index: bool) -> None:
+    """Raise ValueError for the first target out of range; synchronises a GPU."""
+    values = targets if targets.is_floating_point() else targets.long()
+    good = (values >= 0) & (values <= (num_classes if as_index else 1))
+    if as_index and values.is_floating_point():
+        good &= values == values.round()
+    bad = ~(good | (values == ignore_index))
+    if bad.any():
+        position = int(bad.reshape(-1).nonzero()[0])
+        raise target_error(targets, position, num_classes, ignore_index, as_index)
+
+
+def target_error(targets: Tensor, position: int, num_classes: int, ignore_index: int,
+                 as_index: bool) -> ValueError:
+    """The error for the value at a flat position of ``targets``, which is out of range."""
+    value = targets.reshape(-1)[position].item()
+    where = [int(i) for i in np.unravel_index(position, tuple(targets.shape))]
+    name, high, meaning = 'target', 1, 'probabilities or 0 / 1'
+    if as_index:
+        name, high, meaning = 'class index', num_classes, f'{num_classes} stands for background'
+        if value != round(value, 0) and 0 <= value <= high:
+            meaning = f'whole numbers; {meaning}'
+    return ValueError(f'{name} {value:g} at position {where}: expected 0 to {high} ({meaning}), '
+                      f'or ignore_index {ignore_index}')
+
+
+def require_tensor(name: str, value: object, pred: Tensor, floating: bool = False) -> None:
+    """Raise unless ``value`` is a tensor of real numbers on the device of ``pred``."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f'{name} is {_describe(value)}: expected a tensor')
+    if floating and not value.is_floating_point():
+        raise TypeError(f'{name} has dtype {value.dtype}: expected a floating point tensor')
+    if value.is_complex():
+        raise TypeError(f'{name} has dtype {value.dtype}: expected real numbers')
+    if value.device != pred.device:
+        raise ValueError(f'{name} is on {value.device}, but pred is on {pred.device}: move it '
+                         f'there with .to({str(pred.device)!r})')
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f'a {type(value).__name__} of {len(value)}'
+    return repr(value)

@@ -1,0 +1,99 @@
+"""What crosses the border between the loss and the code that computes it."""
+
+import math
+from typing import NamedTuple, Optional, Tuple, Union
+
+import torch
+from torch import Tensor
+
+
+class Settings(NamedTuple):
+    """The parameters of a loss and the factor of its result."""
+    gamma_pos: float
+    gamma_neg: Union[float, Tensor]  # a 0-dim tensor inside torch.compile alone
+    clip: float
+    alpha: Optional[float]
+    constant_focus: bool  # focusing weights are constants in the backward pass
+    ignore_index: int
+    scale: float
+
+    @property
+    def scale_pos(self) -> float:
+        return self.scale * (1.0 if self.alpha is None else self.alpha)
+
+    @property
+    def scale_neg(self) -> float:
+        return self.scale * (1.0 if self.alpha is None else 1.0 - self.alpha)
+
+
+class Batch(NamedTuple):
+    """What stands beside the logits ``(N, C)``: targets and weights, on their device."""
+    targets: Tensor  # labels (N,) with background C, or dense (N, C)
+    row_weight: Optional[Tensor] = None  # (N,)
+    col_weight: Optional[Tensor] = None  # (C,)
+    entry_weight: Optional[Tensor] = None  # (N, C)
+    factor: Optional[Tensor] = None  # 0-dim, on a GPU: a factor that the host does not know
+
+    @property
+    def as_index(self) -> bool:
+        return self.targets.dim() == 1
+
+    def rows(self, rows: slice) -> 'Batch':
+        """The part of some rows."""
+        return self._replace(**{
+            name: None if getattr(self, name) is None else getattr(self, name)[rows]
+            for name in ('targets', 'row_weight', 'entry_weight')})
+
+
+class Statistics(NamedTuple):
+    """Sums over the known entries of weight > 0, as tensors on the device of the logits."""
+    p_pos: Tensor  #: sum of the probabilities of positives (target > 0.5)
+    p_neg: Tensor  #: the same over negatives
+    n_pos: Tensor  #: number of positives
+    n_neg: Tensor  #: number of negatives
+    n_under: Tensor  #: number of negatives at or under the margin
+
+
+class Result(NamedTuple):
+    """What one pass gives."""
+    loss: Tensor  # sum of all entries, 0-dim, in the dtype of sum_dtype()
+    known: Union[int, Tensor]  # entries whose target is not ignored
+    bad: int  # first position of a target out of range, or -1 (-1 where not looked at)
+    values: Optional[Tensor]  # (N, C), float32 or float64
+    grad: Optional[Tensor]  # (N, C), dtype of the logits
+    statistics: Optional[Statistics]
+
+
+def margin_logit(clip: float) -> Tuple[float, float]:
+    """``logit(clip)`` as a sum of two numbers, the first of them exact in float32.
+
+    Next to the margin ``sigmoid(x) - clip`` keeps its digits only if the
+    distance ``(x - high) - low`` does. Without a margin: ``(-inf, 0)``.
+    """
+    if clip == 0:
+        return -math.inf, 0.0
+    exact = math.log(clip) - math.log1p(-clip)
+    high = round(exact * 2**16) / 2**16
+    return high, exact - high
+
+
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that the loss of such logits is computed in: float32 or better."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of sums over a batch: float64 where the device has it."""
+    return torch.float32 if device.type == 'mps' else torch.float64
+
+
+def is_compiling() -> bool:
+    """Whether torch.compile traces this call."""
+    compiler = getattr(torch, 'compiler', None)  # is_compiling is there since torch 2.1
+    return hasattr(compiler, 'is_compiling') and compiler.is_compiling()
+
+
+def is_traced() -> bool:
+    """Whether torch.compile or torch.func looks on: values can not be read then."""
+    active = getattr(torch._C, '_are_functorch_transforms_active', None)
+    return is_compiling() or (active is not None and active())
