@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List, Optional, Union
 
 import torch
 from mmengine.dist import all_reduce
@@ -82,8 +82,10 @@ class AdaptiveGamma(nn.Module):
         self._copied: Any = None
         _step_with_optimizers(self)
 
-    def value(self) -> float:
-        """gamma_neg, on the host."""
+    def value(self) -> Union[float, Tensor]:
+        """gamma_neg, on the host; inside torch.compile the tensor, whose changes need no graph."""
+        if is_compiling():
+            return self.gamma_neg
         if not self.gamma_neg.is_cuda:
             return float(self.gamma_neg)
         if self._copied is not None:

@@ -1,8 +1,6 @@
 """The asymmetric loss as an MMDetection module."""
 
-import math
-import os
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +17,15 @@ from asl_det.losses.arguments import (
 )
 from asl_det.losses.functional import probability_to_logit
 from asl_det.losses.one_pass import IMPLEMENTATIONS, reduced_loss
-from asl_det.losses.targets import Target, fit_target, fit_weight
-from asl_det.losses.types import Batch, Settings, Statistics, is_compiling, is_traced
+from asl_det.losses.targets import (
+    Target,
+    fit_target,
+    fit_weight,
+    flatten,
+    is_checked,
+    require_tensor,
+)
+from asl_det.losses.types import Settings, Statistics, is_traced
 from asl_det.registry import MODELS
 
 EPS = torch.finfo(torch.float32).eps  # mmdet adds it to avg_factor, which may be 0
@@ -184,7 +189,8 @@ class AsymmetricLoss(nn.Module):
         """
         reduction = reduction_override or self.reduction
         require_reduction(reduction, avg_factor)
-        check = self._checks(pred)
+        require_tensor('pred', pred, pred, floating=True)
+        check = is_checked(pred, self.check_targets)
         target = fit_target(target, pred, self.ignore_index, check)
         require_class_count(self.class_weight, pred)
         if weight is not None:
@@ -199,16 +205,14 @@ class AsymmetricLoss(nn.Module):
             else:
                 scale = scale / (float(avg_factor) + EPS)
         adapts = self.adaptive is not None and self.training and torch.is_grad_enabled()
-        compiles = self.adaptive is not None and is_compiling()
         shape = pred.shape
-        logits, batch = _flat(pred, target, weight)
+        logits, batch = flatten(pred, target, weight)
         if self.class_weight is not None:
             batch = batch._replace(col_weight=self.class_weight.to(pred.device))
         loss, statistics = reduced_loss(
             logits, batch if factor is None else batch._replace(factor=factor),
-            Settings(self.gamma_pos, self.adaptive.gamma_neg if compiles else self.gamma_neg,
-                     self.clip, self.alpha, self.disable_torch_grad_focal_loss,
-                     self.ignore_index, scale),
+            Settings(self.gamma_pos, self.gamma_neg, self.clip, self.alpha,
+                     self.disable_torch_grad_focal_loss, self.ignore_index, scale),
             impl=self.impl, reduction=reduction, check=check,
             want_statistics=self.want_statistics or adapts)
         if self.want_statistics:
@@ -216,13 +220,6 @@ class AsymmetricLoss(nn.Module):
         if adapts:
             self.adaptive.observe(statistics, loss)
         return loss.reshape(shape) if reduction == 'none' else loss
-
-    def _checks(self, pred: Tensor) -> bool:
-        if is_traced():
-            return False
-        if self.check_targets is not None:
-            return self.check_targets
-        return not pred.is_cuda or os.environ.get('ASL_DET_CHECK_TARGETS') == '1'
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args: Any) -> None:
         if self.adaptive is None:  # a checkpoint of an adaptive loss
@@ -234,16 +231,3 @@ class AsymmetricLoss(nn.Module):
         return (f'gamma_neg={self.gamma_neg}, gamma_pos={self.gamma_pos}, clip={self.clip}, '
                 f'alpha={self.alpha}, reduction={self.reduction!r}, '
                 f'loss_weight={self.loss_weight}')
-
-
-def _flat(pred: Tensor, target: Tensor, weight: Optional[Tensor]) -> Tuple[Tensor, Batch]:
-    """Logits ``(N, C)``, and fitted targets and weights beside them."""
-    cols, per_row = pred.size(-1), weight is not None and weight.size(-1) == 1
-    if pred.dim() != 2:
-        rows = math.prod(pred.shape[:-1])
-        target = target.reshape(rows) if target.dim() < pred.dim() else target.reshape(rows, cols)
-        pred = pred.reshape(rows, cols)
-        weight = None if weight is None else weight.reshape(rows, 1 if per_row else cols)
-    if per_row and cols > 1:
-        return pred, Batch(target, row_weight=weight.squeeze(1))
-    return pred, Batch(target, entry_weight=weight)

@@ -1,11 +1,15 @@
 """Targets and weights: what a call may hand over, and what the loss makes of it."""
 
-from typing import Sequence, Tuple, Union
+import math
+import os
+from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from asl_det.losses.types import Batch, is_traced
 
 Target = Union[Tensor, Tuple[Tensor, Tensor]]
 
@@ -26,7 +30,6 @@ def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> 
         ValueError: for another shape or device; if ``check``, for a value out
             of range.
     """
-    require_tensor('pred', pred, pred, floating=True)
     labels, scores = target if isinstance(target, (tuple, list)) and len(target) == 2 else (
         target, None)
     require_tensor('target', labels, pred)
@@ -83,6 +86,19 @@ def fit_weight(weight: Tensor, pred: Tensor) -> Tensor:
                      f'({pred.numel()},)')
 
 
+def flatten(pred: Tensor, target: Tensor, weight: Optional[Tensor]) -> Tuple[Tensor, Batch]:
+    """Logits ``(N, C)`` of ``pred (..., C)``, and fitted targets and weights beside them."""
+    cols, per_row = pred.size(-1), weight is not None and weight.size(-1) == 1
+    if pred.dim() != 2:
+        rows = math.prod(pred.shape[:-1])
+        target = target.reshape(rows) if target.dim() < pred.dim() else target.reshape(rows, cols)
+        pred = pred.reshape(rows, cols)
+        weight = None if weight is None else weight.reshape(rows, 1 if per_row else cols)
+    if per_row and cols > 1:
+        return pred, Batch(target, row_weight=weight.squeeze(1))
+    return pred, Batch(target, entry_weight=weight)
+
+
 def dense_targets(targets: Tensor, logits: Tensor, ignore_index: int) -> Tuple[Tensor, Tensor]:
     """Targets of the shape and dtype of ``logits`` and the mask of the known ones.
 
@@ -97,6 +113,15 @@ def dense_targets(targets: Tensor, logits: Tensor, ignore_index: int) -> Tuple[T
     labels = torch.where(known, targets, num_classes).long()
     y = F.one_hot(labels, num_classes + 1)[..., :num_classes].to(logits.dtype)
     return y, known.unsqueeze(-1)
+
+
+def is_checked(pred: Tensor, setting: Optional[bool]) -> bool:
+    """Whether target values are looked at; see ``check_targets`` of the loss."""
+    if is_traced():
+        return False
+    if setting is not None:
+        return setting
+    return not pred.is_cuda or os.environ.get('ASL_DET_CHECK_TARGETS') == '1'
 
 
 def check_values(targets: Tensor, num_classes: int, ignore_index: int, as_index: bool) -> None:

@@ -1,18 +1,27 @@
 """What the monitor measures, by hand."""
 
+import inspect
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmdet.registry import MODELS
 from torch import nn
 
-from asl_det.hooks.probability_monitor import measure, summarize
+from asl_det.errors import UserError
+from asl_det.hooks import ProbabilityMonitorHook
+from asl_det.hooks.probability_monitor import find_losses, measure, summarize
 from asl_det.losses import AsymmetricLoss
 
 BCE = dict(type='AsymmetricLoss', use_sigmoid=True, gamma_neg=0.0, gamma_pos=0.0, clip=0.0)
 
 
 def record(loss, *args, **kwargs):
-    return summarize(measure(loss, args, kwargs).tolist(), loss)
+    call = inspect.signature(loss.forward).bind(*args, **kwargs)
+    return summarize(measure(loss, call).tolist(), loss)
 
 
 def test_probabilities_margin_and_gradient_are_those_of_the_batch():
@@ -71,10 +80,77 @@ def test_nothing_is_invented_where_there_are_no_positives():
     assert 'prob_pos' not in got and 'delta_p' not in got and got['prob_neg'] > 0
 
 
-def test_a_model_without_a_classification_loss_is_refused():
-    from types import SimpleNamespace
+def test_a_call_by_keywords_is_measured():
+    logits, target = torch.randn(30, 4), (torch.rand(30, 4) < 0.3).long()
+    weight = (torch.arange(30) % 2).float()
+    expected = record(AsymmetricLoss(), logits, target, weight)
+    assert record(AsymmetricLoss(), pred=logits, target=target, weight=weight) == expected
+    bce = MODELS.build(dict(type='CrossEntropyLoss', use_sigmoid=True))
+    assert record(bce, cls_score=logits, label=target) == record(bce, logits, target)
 
-    from asl_det.errors import UserError
-    from asl_det.hooks import ProbabilityMonitorHook
-    with pytest.raises(UserError, match='Linear has no loss named loss_cls'):
+
+@pytest.mark.parametrize('config', [
+    dict(type='CrossEntropyLoss', use_sigmoid=False),
+    dict(type='AsymmetricLossSingleLabel', use_sigmoid=False)], ids=lambda c: c['type'])
+def test_labels_that_the_loss_ignores_are_not_counted(config):
+    loss = MODELS.build(config)
+    logits, labels = torch.randn(20, 5), torch.randint(0, 5, (20,))
+    labels[12:] = -100
+    assert record(loss, logits, labels) == pytest.approx(record(loss, logits[:12], labels[:12]))
+
+
+@pytest.mark.parametrize('loss', [dict(BCE, gamma_neg=4.0), dict(type='FocalLoss')],
+                         ids=lambda c: c['type'])
+def test_shares_of_half_precision_gradients_are_those_of_float32(loss):
+    """The entries of a large mean have gradients that fp16 rounds to zero."""
+    loss = MODELS.build(loss)
+    logits = (torch.randn(3000, 40) - 5).half()
+    target = torch.randint(0, 41, (3000,))
+    assert record(loss, logits, target) == pytest.approx(record(loss, logits.float(), target))
+
+
+def test_one_class_is_index_or_dense_by_its_shape():
+    loss, logits = AsymmetricLoss(), torch.randn(9, 1)
+    labels = torch.tensor([0, 1, 1] * 3)  # 0 is the class, 1 background
+    assert record(loss, logits, labels) == record(loss, logits, 1 - labels[:, None])
+
+
+def test_measuring_needs_little_memory_beside_the_gradient():
+    code = """
+import inspect, torch, asl_det
+from asl_det.hooks.probability_monitor import measure
+from asl_det.losses import AsymmetricLoss
+def peak():
+    return next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith('VmHWM'))
+torch.set_num_threads(1)
+loss = AsymmetricLoss()
+bind = inspect.signature(loss.forward).bind
+measure(loss, bind(torch.zeros(9, 80), torch.full((9,), 80)))
+logits, labels = torch.randn(200_000, 80) - 6, torch.full((200_000,), 80)
+before = peak()
+measure(loss, bind(logits, labels))
+print((peak() - before) * 1024 / logits.numel() / 4)
+"""
+    if not os.path.exists('/proc/self/status'):
+        pytest.skip('needs /proc')
+    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True,
+                         text=True, check=True).stdout
+    assert float(out.split()[-1]) < 2.0
+
+
+def test_losses_are_found_by_what_they_are():
+    model = nn.ModuleDict(dict(
+        objectness=MODELS.build(dict(type='CrossEntropyLoss', use_sigmoid=True)),
+        mask=MODELS.build(dict(type='CrossEntropyLoss', use_mask=True)),
+        box=MODELS.build(dict(type='L1Loss'))))
+    assert find_losses(model) == [model['objectness']]
+    model['anything'] = AsymmetricLoss()
+    assert find_losses(model) == [model['anything']]
+    assert find_losses(model, ['objectness']) == [model['objectness']]
+    with pytest.raises(UserError, match="no classification loss 'box': it has objectness, any"):
+        find_losses(model, ['box'])
+
+
+def test_a_model_without_a_classification_loss_is_refused():
+    with pytest.raises(UserError, match='Linear has no classification loss'):
         ProbabilityMonitorHook().before_train(SimpleNamespace(model=nn.Linear(1, 1)))
