@@ -4,22 +4,6 @@ The focal-loss twin is mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py, box AP
 Box AP of this config: not run here (8 GPUs x 2 images).
     python tools/train.py configs/fcos/fcos_r50-caffe_fpn_gn-head_asl-1x_coco.py
 """
-_base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py'
-custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
+_base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/asl_heads.py']
 
-model = dict(
-    bbox_head=dict(
-        # Every probability starts at the prior. mmdet's 0.01 lies under the margin,
-        # where negatives have no gradient, so it is raised just above the margin.
-        init_cfg=dict(
-            type='Normal',
-            layer='Conv2d',
-            std=0.01,
-            override=dict(type='Normal', name='conv_cls', std=0.01, bias_prob=0.06)),
-        loss_cls=dict(
-            _delete_=True,
-            type='AsymmetricLoss',
-            use_sigmoid=True,
-            gamma_neg=2.0,
-            gamma_pos=0.0,
-            clip=0.05)))
+model = dict(bbox_head={{_base_.asl_fcos_head}})

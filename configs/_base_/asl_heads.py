@@ -1,0 +1,32 @@
+"""Dense heads with the asymmetric loss: what differs from mmdet's focal loss.
+
+A config takes this file as a second base and one of the heads:
+    model = dict(bbox_head={{_base_.asl_retina_head}})
+"""
+custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
+
+asl_loss = dict(
+    _delete_=True,
+    type='AsymmetricLoss',
+    use_sigmoid=True,
+    gamma_neg=2.0,
+    gamma_pos=0.0,
+    clip=0.05)
+# Every probability starts at the prior. mmdet's 0.01 lies under the margin, where
+# negatives have no gradient, so it is raised just above the margin.
+asl_prior = 0.06
+
+asl_retina_head = dict(
+    init_cfg=dict(
+        type='Normal',
+        layer='Conv2d',
+        std=0.01,
+        override=dict(type='Normal', name='retina_cls', std=0.01, bias_prob=asl_prior)),
+    loss_cls=asl_loss)
+asl_fcos_head = dict(
+    init_cfg=dict(
+        type='Normal',
+        layer='Conv2d',
+        std=0.01,
+        override=dict(type='Normal', name='conv_cls', std=0.01, bias_prob=asl_prior)),
+    loss_cls=asl_loss)
