@@ -35,6 +35,7 @@ SHAPES = {  # name: rows, classes, kind of target
     'fcos': (44_000, 80, 'index'),
     'retinanet': (200_000, 80, 'index'),
     'lvis': (100_000, 1203, 'index'),
+    'single': (1_600_000, 1, 'index'),
 }
 LOGITS = {  # name: mean, standard deviation; the share over the margin 0.05 in the table
     'init': (-4.6, 0.1),
