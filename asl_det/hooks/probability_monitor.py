@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from asl_det.errors import UserError
 from asl_det.losses.backends.eager import CHUNK, entry_statistics
 from asl_det.losses.targets import dense_targets, fit_target, fit_weight
+from asl_det.losses.types import sum_dtype
 from asl_det.registry import HOOKS
 
 FILE = 'probabilities.jsonl'
@@ -88,8 +89,9 @@ class ProbabilityMonitorHook(Hook):
         if not self._active:
             return
         calls, self._calls, self._active = self._calls, [], False
+        device = torch.device(get_device())
         sums = sum((measure(*call) for call in calls),
-                   torch.zeros(7, dtype=torch.float64, device=get_device()))
+                   torch.zeros(7, dtype=sum_dtype(device), device=device))
         all_reduce(sums)
         record = summarize(sums.tolist(), calls[0][0] if calls else None)
         for name, value in record.items():
@@ -142,7 +144,7 @@ def measure(loss: nn.Module, call: inspect.BoundArguments) -> Tensor:
         weight = fit_weight(weight, pred).flatten(0, -2)
     step = CHUNK if logits.device.type == 'cpu' else 32 * CHUNK
     step = max(1, step // logits.size(1))
-    total = torch.zeros(7, dtype=torch.float64, device=logits.device)
+    total = torch.zeros(7, dtype=sum_dtype(logits.device), device=logits.device)
     for begin in range(0, len(logits), step):
         rows = slice(begin, begin + step)
         total += _measure_rows(loss, logits[rows], y[rows], grad[rows],
@@ -161,8 +163,9 @@ def _measure_rows(loss: nn.Module, logits: Tensor, y: Tensor, grad: Tensor,
     else:
         p = logits.sigmoid() if loss.use_sigmoid else logits.softmax(-1)
     statistics = entry_statistics(p, y, counted, getattr(loss, 'clip', 0.0))
-    return torch.stack([*statistics, *(torch.where(chosen, grad.abs(), 0).sum(dtype=torch.float64)
-                                       for chosen in (counted & (y > 0.5), counted))])
+    shares = (torch.where(chosen, grad.abs(), 0).sum(dtype=sum_dtype(p.device))
+              for chosen in (counted & (y > 0.5), counted))
+    return torch.stack([*statistics, *shares])
 
 
 def _targets(target: Any, as_index: bool, logits: Tensor, ignore: Optional[int]) -> Tensor:
