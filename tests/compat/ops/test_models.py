@@ -30,6 +30,8 @@ def test_a_detector_trains_and_predicts(name):
         narrow_swin(config.model)
     if 'dyhead' in name:
         config.model.neck[1].num_blocks = 2
+    if 'rcnn' in name:
+        config.model.roi_head.bbox_head.fc_out_channels = 32
     model = build_model(config)
     losses = training_step(model)
     assert losses['loss'] > 0
@@ -42,8 +44,6 @@ def test_a_detector_trains_and_predicts(name):
     sample = DetDataSample(metainfo=dict(
         img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE),
         batch_input_shape=(SIZE, SIZE), scale_factor=(1.0, 1.0)))
-    data = dict(inputs=list(torch.randint(0, 255, (2, 3, SIZE, SIZE), dtype=torch.uint8)),
-                data_samples=[sample.clone(), sample.clone()])
-    results = model.test_step(data)
-    assert len(results) == 2
-    assert all(torch.isfinite(r.pred_instances.bboxes).all() for r in results)
+    image = torch.randint(0, 255, (3, SIZE, SIZE), dtype=torch.uint8)
+    result, = model.test_step(dict(inputs=[image], data_samples=[sample]))
+    assert torch.isfinite(result.pred_instances.bboxes).all()
