@@ -4,7 +4,7 @@
 without area, is NaN: not above any threshold, so such boxes are kept.
 """
 
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import torch
@@ -23,11 +23,13 @@ def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, *, mode: int, 
 
 def _intersection(a: Tensor, b: Tensor, offset: int) -> Tensor:
     extent = torch.minimum(a[..., 2:4], b[..., 2:4]) - torch.maximum(a[..., :2], b[..., :2])
-    return (extent + offset).clamp(min=0).prod(-1)
+    width, height = (extent + offset).clamp(min=0).unbind(-1)
+    return width * height
 
 
 def _area(boxes: Tensor, offset: int) -> Tensor:
-    return (boxes[..., 2:4] - boxes[..., :2] + offset).prod(-1)
+    width, height = (boxes[..., 2:4] - boxes[..., :2] + offset).unbind(-1)
+    return width * height
 
 
 def nms(boxes: Tensor, scores: Tensor, *, iou_threshold: float, offset: int) -> Tensor:
@@ -44,8 +46,7 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, *, iou_threshold: float
     ``method``: 0 removes overlapping boxes, 1 decays linearly, 2 with a
     Gaussian. Returns the indices of the boxes written, in that order.
     """
-    area = _area(boxes, offset).float().numpy()
-    corners = np.ascontiguousarray(boxes.detach().float().numpy().T)
+    corners, area = _columns(boxes, offset)
     score = scores.detach().float().numpy().copy()
     order = np.arange(len(score))
     i = 0
@@ -54,13 +55,8 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, *, iou_threshold: float
         values = score[order[i:]]
         best = i if np.isnan(values[0]) else i + np.nanargmax(values)
         order[[i, best]] = order[[best, i]]
-        box, rest = corners[:, order[i]], order[i + 1:]
-        others = corners[:, rest]
-        width = np.minimum(box[2], others[2]) - np.maximum(box[0], others[0]) + offset
-        height = np.minimum(box[3], others[3]) - np.maximum(box[1], others[1]) + offset
-        inter = np.maximum(width, 0) * np.maximum(height, 0)
-        with np.errstate(invalid='ignore', divide='ignore'):
-            overlap = inter / (area[order[i]] + area[rest] - inter)
+        rest = order[i + 1:]
+        overlap = _overlap(corners, area, order[i], rest, offset)
         if method == 2:
             score[rest] *= np.exp(-overlap**2 / sigma)
         else:
@@ -80,14 +76,30 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, *, iou_threshold: float
 
 def nms_match(dets: Tensor, *, iou_threshold: float) -> List[List[int]]:
     """Groups of indices: a kept box of ``dets (N, 5)``, then those it suppresses."""
-    order = dets[:, 4].sort(descending=True)[1]
-    boxes, area = dets[order, :4], _area(dets[order], 0)
-    left = torch.arange(len(order), device=order.device)
+    corners, area = _columns(dets, 0)
+    left = dets[:, 4].sort(descending=True)[1].numpy()
     groups = []
     while len(left):
-        inter = _intersection(boxes[left[0]], boxes[left], 0)
-        members = inter / (area[left[0]] + area[left] - inter) >= iou_threshold
-        members[0] = True
-        groups.append(order[left[members]].tolist())
-        left = left[~members]
+        matched = _overlap(corners, area, left[0], left, 0) >= np.float32(iou_threshold)
+        matched[0] = True
+        groups.append(left[matched].tolist())
+        left = left[~matched]
     return groups
+
+
+def _columns(boxes: Tensor, offset: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Coordinates ``(4, N)`` and areas, for loops over boxes: numpy starts faster than torch."""
+    boxes = boxes[:, :4].detach().float()
+    return np.ascontiguousarray(boxes.numpy().T), _area(boxes, offset).numpy()
+
+
+def _overlap(corners: np.ndarray, area: np.ndarray, box: int, others: np.ndarray,
+             offset: int) -> np.ndarray:
+    """Intersection over union of one box with others, all given by index."""
+    x1, y1, x2, y2 = corners[:, others]
+    left, top, right, bottom = corners[:, box]
+    width = np.maximum(np.minimum(x2, right) - np.maximum(x1, left) + offset, 0)
+    height = np.maximum(np.minimum(y2, bottom) - np.maximum(y1, top) + offset, 0)
+    inter = width * height
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return inter / (area[box] + area[others] - inter)

@@ -51,8 +51,8 @@ def roi_pool_forward(input: Tensor, rois: Tensor, output: Tensor, argmax: Tensor
     pooled, index = torch.ops.torchvision.roi_pool(single(input), regions, 1.0, 1, 1)
     empty = (x2 <= x1) | (y2 <= y1) | (extent <= 0).any(1)[:, None, None]
     for target, values, nothing in ((output, pooled, 0), (argmax, index, -1)):
-        values = values.view(*shape, input.size(1)).masked_fill(empty.unsqueeze(-1), nothing)
-        target.copy_(values.permute(0, 3, 1, 2))
+        target.copy_(values.view(*shape, input.size(1)).permute(0, 3, 1, 2))
+        target.masked_fill_(empty.unsqueeze(1), nothing)
 
 
 def _bins(start: Tensor, extent: Tensor, count: int, size: int) -> tuple:
