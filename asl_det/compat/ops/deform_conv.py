@@ -1,7 +1,7 @@
 """Deformable convolution (arXiv 1703.06211) and its modulated form (arXiv 1811.11168)."""
 
 import math
-from typing import NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 import torch
 import torchvision
@@ -82,7 +82,7 @@ def _plain(shape: dict) -> _Convolution:
                         (shape['dilationH'], shape['dilationW']))
 
 
-def _modulated(shape: dict, output: Tensor):
+def _modulated(shape: dict, output: Tensor) -> Callable[..., Tensor]:
     convolve = _Convolution((shape['stride_h'], shape['stride_w']),
                             (shape['pad_h'], shape['pad_w']),
                             (shape['dilation_h'], shape['dilation_w']))
@@ -105,7 +105,7 @@ def _buffer(name: str, values: Tensor, channels: int, output: Tensor) -> Tensor:
     if values.shape[1:] == shape:
         return values
     count = math.prod(shape)
-    if values[0].numel() < count:
+    if values.shape[1:].numel() < count:
         raise ValueError(f'{name} of shape {tuple(values.shape)}: expected {shape}, or more '
                          f'values than these {count}, for each of the {len(output)} images')
     return values.flatten(1)[:, :count].reshape(-1, *shape)

@@ -38,7 +38,7 @@ def _terms(input: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple
             f'label {int(target.max())}: expected at most {classes}, the background')
     x = input if input.dtype == torch.float64 else input.float()
     positive = target.unsqueeze(1) == torch.arange(classes, device=target.device)
-    share = torch.where(positive, alpha, 1 - alpha).to(x)
+    share = torch.where(positive, x.new_tensor(alpha), x.new_tensor(1 - alpha))
     if weight.numel():  # one weight per class, taken at the target
         row = weight[target.clamp(0, classes - 1)].to(x)
         known = (target >= 0) & (target < classes)

@@ -83,3 +83,22 @@ def test_half_precision_is_computed_in_single():
     loss = sigmoid_focal_loss(half, labels, 2.0, 0.25, None, 'none')
     single = sigmoid_focal_loss(half.detach().float(), labels, 2.0, 0.25, None, 'none')
     assert loss.dtype == torch.bfloat16 and torch.equal(loss, single.bfloat16())
+
+
+@pytest.fixture
+def default_bfloat16():
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures('default_bfloat16')
+def test_another_default_dtype_changes_nothing():
+    logits = torch.tensor([[0.3, -1.2]], dtype=torch.float32, requires_grad=True)
+    loss = sigmoid_focal_loss(logits, torch.tensor([1]), 1.5, 0.3, None, 'none')
+    grad, = torch.autograd.grad(loss.sum(), logits)
+    entries = [mmcv_focal_loss(x, 1, c, 1.5, 0.3) for c, x in enumerate(logits[0].tolist())]
+    torch.testing.assert_close(
+        (loss[0].double(), grad[0].double()),
+        tuple(torch.tensor(column, dtype=torch.double) for column in zip(*entries, strict=True)),
+        rtol=1e-5, atol=0)
