@@ -17,6 +17,10 @@ from asl_det.compat.ops.deform_conv import (
     modulated_deform_conv_backward,
     modulated_deform_conv_forward,
 )
+from asl_det.compat.ops.deform_roi_pool import (
+    deform_roi_pool_backward,
+    deform_roi_pool_forward,
+)
 from asl_det.compat.ops.focal_loss import sigmoid_focal_loss_backward, sigmoid_focal_loss_forward
 from asl_det.compat.ops.masked_conv import masked_col2im_forward, masked_im2col_forward
 from asl_det.compat.ops.pooling import (

@@ -19,6 +19,7 @@ CONFIGS = {
     'dyhead/atss_r50-caffe_fpn_dyhead_1x_coco': 'offsets of another level',
     'dyhead/atss_swin-l-p4-w12_fpn_dyhead_ms-2x_coco': 'offsets of another level',
     'carafe/faster-rcnn_r50_fpn-carafe_1x_coco': 'carafe',
+    'dcnv2/faster-rcnn_r50_fpn_mdpool_1x_coco': 'deformable RoI pooling',
     'guided_anchoring/ga-retinanet_r50_fpn_1x_coco': 'masked convolution',
 }
 
@@ -32,6 +33,8 @@ def test_a_detector_trains_and_predicts(name):
         config.model.neck[1].num_blocks = 2
     if 'rcnn' in name:
         config.model.roi_head.bbox_head.fc_out_channels = 32
+        for proposals in (config.model.train_cfg.rpn_proposal, config.model.test_cfg.rpn):
+            proposals.max_per_img = 50
     model = build_model(config)
     losses = training_step(model)
     assert losses['loss'] > 0
