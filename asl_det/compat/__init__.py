@@ -3,7 +3,8 @@
 ``install`` runs at ``import asl_det`` and steps aside where it is not needed:
 
 - ``mmcv._ext`` (mmcv-lite, or onedl-mmcv from PyPI): a stand-in on top of
-  torchvision, only where Python finds no compiled module of that name.
+  torchvision, only where Python finds no compiled module of that name;
+  ``mmcv.utils.ext_loader.check_ops_exist`` goes on answering for those.
 - checkpoints (mmengine 0.10.x, onedl-mmengine 0.10.x): loaded by allow-list.
 """
 
