@@ -16,7 +16,8 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
 
     Args:
         samples: :class:`~asl_det.multilabel.MultiLabelSample` with
-            ``img_path``, ``scores``, ``pred_labels`` and ``gt_label``.
+            ``img_path``, ``scores``, ``pred_labels`` and ``gt_label``; without
+            the last one nothing is known.
         classes: names.
         out: image file.
         columns: images in a row.
@@ -32,9 +33,11 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
         with Image.open(sample.img_path) as image:
             image.thumbnail((320, 320))
             axes.imshow(image.convert('RGB'))
+        target = sample.get('gt_label')
+        target = [-1] * len(classes) if target is None else target.tolist()
         predicted = set(sample.pred_labels.tolist())
-        present = set((sample.gt_label == 1).nonzero().flatten().tolist())
-        unknown = set((sample.gt_label == -1).nonzero().flatten().tolist())
+        present = {c for c, value in enumerate(target) if value == 1}
+        unknown = {c for c, value in enumerate(target) if value == -1}
         groups = [(RIGHT, '', predicted & present), (WRONG, '+', predicted - present - unknown),
                   (MISSED, '-', present - predicted), (MISSED, '()', predicted & unknown)]
         offset = 0.0

@@ -7,7 +7,8 @@ class MultiLabelSample(BaseDataElement):
     """Labels and predictions of one image with C classes.
 
     Attributes:
-        gt_label: int8 ``(C,)``: 1 present, 0 absent, -1 unknown.
+        gt_label: int8 ``(C,)``: 1 present, 0 absent, -1 unknown. May be
+            missing where nothing is known.
         scores: float32 ``(C,)``, predicted probabilities.
         pred_labels: int64 ``(K,)``, the classes whose score reaches the
             classifier's threshold, in rising order.

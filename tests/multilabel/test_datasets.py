@@ -1,9 +1,6 @@
 """Every format is read from files written in that format."""
 
-import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +21,14 @@ from asl_det.multilabel import (
 SHARED = Path('../shared/data')
 PIPELINE = [dict(type='LoadImageFromFile', imdecode_backend='pillow'),
             dict(type='PackMultiLabel')]
+
+
+@pytest.fixture
+def log(monkeypatch):
+    lines = []
+    monkeypatch.setattr('asl_det.multilabel.datasets.base.print_log',
+                        lambda text, **kwargs: lines.append(text))
+    return lines
 
 
 def targets(dataset):
@@ -68,7 +73,20 @@ def test_coco_classes_can_be_chosen_and_ordered(coco):
     assert targets(data).tolist() == [[0, 1], [1, 0], [0, 0], [0, 0]]
 
 
-def write_voc(root, images):
+def test_class_names_may_be_digits(tmp_path):
+    path = write_coco(tmp_path / 'd.json', [(1, 'a'), (2, 'b')], [(1, 1, 0), (2, 2, 0)],
+                      [(1, '3'), (2, 5)])
+    for classes in ([3, 5], ['3', '5']):  # a command line makes numbers of them
+        data = CocoMultiLabelDataset(path, metainfo=dict(classes=classes))
+        assert data.classes == ('3', '5') and targets(data).tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(UserError, match='no class 7, which'):
+        CocoMultiLabelDataset(path, metainfo=dict(classes=[7]))
+    path = write_json(tmp_path / 'e.json', [('1.png', [1])], [3, 5])
+    data = MultiLabelDataset(path, metainfo=dict(classes=[5]))
+    assert data.classes == ('5',) and targets(data).tolist() == [[1]]
+
+
+def write_voc(root, images, stated='{}.jpg'):
     for folder in ('ImageSets/Main', 'Annotations', 'JPEGImages'):
         (root / folder).mkdir(parents=True)
     (root / 'ImageSets/Main/trainval.txt').write_text('\n'.join(images) + '\n')
@@ -76,7 +94,7 @@ def write_voc(root, images):
         body = ''.join(f'<object><name>{label}</name><difficult>{difficult}</difficult></object>'
                        for label, difficult in objects)
         (root / f'Annotations/{name}.xml').write_text(
-            f'<annotation><filename>{name}.jpg</filename>{body}</annotation>')
+            f'<annotation><filename>{stated.format(name)}</filename>{body}</annotation>')
     return dict(ann_file='ImageSets/Main/trainval.txt', data_root=str(root))
 
 
@@ -93,6 +111,28 @@ def test_voc_objects_and_difficult_ones(tmp_path, difficult, value):
     assert target[:, person].tolist() == [value, 1, 0]
     assert np.delete(target, [dog, person], 1).any() == 0
     assert data.get_data_info(0)['img_path'] == str(tmp_path / 'JPEGImages/000001.jpg')
+
+
+def test_voc_class_and_file_names_may_hold_spaces(tmp_path):
+    files = write_voc(tmp_path, {'scan 1': [('traffic light', 0)], 'scan': [], 'a b': []})
+    (tmp_path / 'ImageSets/Main/trainval.txt').write_text('scan 1\r\nscan  -1\r\na b  1 \r\n')
+    data = VOCMultiLabelDataset(**files, metainfo=dict(classes=('stop sign', 'traffic light')))
+    assert [Path(data.get_data_info(i)['img_path']).name for i in range(3)] == [
+        'scan 1.jpg', 'scan.jpg', 'a b.jpg']
+    assert targets(data).tolist() == [[0, 1], [0, 0], [0, 0]]
+
+
+@pytest.mark.parametrize('stated', ['old.jpg', 'C:\\pictures\\old.PNG', '{}.bmp', ''])
+def test_the_list_of_voc_names_the_image_whatever_the_xml_states(tmp_path, stated):
+    files = write_voc(tmp_path, {'000001': [('dog', 0)], '000002': [('dog', 0)]}, stated)
+    for name in ('000001.jpeg', '000002.jpg'):
+        (tmp_path / 'JPEGImages' / name).touch()
+    data = VOCMultiLabelDataset(**files)
+    assert [Path(data.get_data_info(i)['img_path']).name for i in range(2)] == [
+        '000001.jpeg', '000002.jpg']
+    (tmp_path / 'JPEGImages/000002.png').touch()
+    with pytest.raises(UserError, match='000002.xml: .* 000002.jpg, 000002.png'):
+        VOCMultiLabelDataset(**files)
 
 
 def test_coco_and_voc_files_of_the_same_images_give_the_same_targets(tmp_path):
@@ -126,35 +166,14 @@ def test_nus_wide_takes_the_classes_of_all_splits(tmp_path):
     assert targets(val).tolist() == [[1, 0, 0]]
 
 
-OPEN_IMAGES = ('ImageID,Source,LabelName,Confidence\n'
-               'img1,verification,/m/01,1\n'
-               'img1,verification,/m/02,0\n'
-               'img2,verification,/m/03,1.0\n'
-               'img2,verification,/m/99,1\n')
-
-
-def open_images(tmp_path, **kwargs):
-    (tmp_path / 'labels.csv').write_text(OPEN_IMAGES)
-    (tmp_path / 'trainable.txt').write_text('/m/03\n/m/01\n/m/02\n')
-    (tmp_path / 'names.csv').write_text('/m/01,Cat\n/m/02,Dog\n/m/03,Cat\n/m/99,"Tree, old"\n')
-    return OpenImagesMultiLabelDataset('labels.csv', data_root=str(tmp_path),
-                                       data_prefix=dict(img_path='train'), **kwargs)
-
-
-def test_open_images_labels_nobody_verified_are_unknown(tmp_path):
-    data = open_images(tmp_path, trainable_classes='trainable.txt', class_descriptions='names.csv')
-    assert data.classes == ('Cat (/m/03)', 'Cat (/m/01)', 'Dog')
-    assert targets(data).tolist() == [[-1, 1, 0], [1, -1, -1]]
-    assert data.get_data_info(0)['img_path'] == str(tmp_path / 'train/img1.jpg')
-
-
-def test_open_images_classes_come_from_descriptions_or_metainfo_too(tmp_path):
-    assert targets(open_images(tmp_path, class_descriptions='names.csv')).tolist() == [
-        [1, 0, -1, -1], [-1, -1, 1, 1]]
-    ids = ['/m/01', '/m/02', '/m/03', '/m/99']
-    assert open_images(tmp_path, metainfo=dict(classes=ids)).classes == tuple(ids)
-    with pytest.raises(UserError, match='trainable_classes or class_descriptions'):
-        open_images(tmp_path)
+def test_an_index_column_of_nus_wide_is_left_out(tmp_path):
+    for name in ('', 'Unnamed: 0'):
+        lines = NUS.splitlines()
+        (tmp_path / 'nus.csv').write_text('\n'.join(
+            [f'{name},{lines[0]}', *(f'{i},{line}' for i, line in enumerate(lines[1:]))]))
+        data = NUSWIDEDataset(str(tmp_path / 'nus.csv'), split='train')
+        assert targets(data).tolist() == [[0, 1, 1], [0, 0, 0]]
+        assert data.get_data_info(0)['img_path'] == 'images/1_a.jpg'
 
 
 def write_json(path, rows, classes=('cat', 'dog')):
@@ -169,6 +188,100 @@ def test_openmmlab_json(tmp_path):
     assert targets(MultiLabelDataset(path)).tolist() == [[1, 0], [0, 0], [1, 1]]
     only = MultiLabelDataset(path, metainfo=dict(classes=['dog']))
     assert targets(only).tolist() == [[0], [0], [1]]
+
+
+@pytest.mark.parametrize('rows, message', [
+    ([[2], [0, 1, 0]], r'data_list\[1\] \(1.png\): gt_label 0, 1, 0 is one-hot: .* here \[1\]'),
+    ([[1, 1, 1]], r'is one-hot: .* here \[0, 1, 2\]'),
+    ([[False, True, False]], 'gt_label False: expected the indices .* from 0 to 2'),
+    ([[1.0]], 'gt_label 1.0: expected the indices'),
+])
+def test_labels_that_are_no_indices_are_refused(tmp_path, rows, message):
+    names = [f'{i}.png' for i in range(len(rows))]
+    path = write_json(tmp_path / 'a.json', list(zip(names, rows, strict=True)), list('abc'))
+    with pytest.raises(UserError, match=message):
+        MultiLabelDataset(path)
+
+
+def test_one_hot_labels_of_two_classes_are_told_from_indices(tmp_path):
+    def read(*rows):
+        return targets(MultiLabelDataset(write_json(
+            tmp_path / 'a.json', [(f'{i}.png', list(r)) for i, r in enumerate(rows)])))
+
+    for rows in (((1, 0), (0, 1)), ((0, 1), (0, 0))):
+        with pytest.raises(UserError, match='one-hot'):
+            read(*rows)
+    assert read((0, 1), (0, 1)).tolist() == [[1, 1], [1, 1]]
+    three = write_json(tmp_path / 'b.json', [('1', [0, 1]), ('2', [1, 0])], list('abc'))
+    assert targets(MultiLabelDataset(three)).tolist() == [[1, 1, 0], [1, 1, 0]]
+    assert read((1, 0), (0, 1), (1,)).tolist() == [[1, 1], [1, 1], [0, 1]]
+
+
+CATS = dict(metainfo=dict(classes=['cat', 'dog']))
+
+
+def test_an_image_on_two_csv_lines_is_refused_or_joined_as_asked(tmp_path):
+    (tmp_path / 'a.csv').write_text('1.png,cat\n2.png,\n./1.png,dog\n')
+    lines = NUS + 'images/3_c.jpg,"[\'sky\']",train\nimages/2_b.jpg,"[\'sky\']",train\n'
+    (tmp_path / 'n.csv').write_text(lines)
+    kinds = [(CSVMultiLabelDataset, 'a.csv', CATS, [[1, 1], [0, 0]],
+              'a.csv, line 3: ./1.png is on line 1 too'),
+             (NUSWIDEDataset, 'n.csv', dict(split='train'), [[0, 1, 1], [0, 0, 1], [0, 0, 1]],
+              'n.csv, line 5: images/3_c.jpg .*line 4')]
+    for kind, name, options, expected, message in kinds:
+        with pytest.raises(UserError, match=message):
+            kind(str(tmp_path / name), **options)
+        data = kind(str(tmp_path / name), repeated='join', **options)
+        assert targets(data).tolist() == expected
+    with pytest.raises(UserError, match="repeated='yes'"):
+        CSVMultiLabelDataset(str(tmp_path / 'a.csv'), repeated='yes', **CATS)
+
+
+def unlabelled_files(tmp_path):
+    """A file without labels in every format, and the data set that reads it."""
+    (tmp_path / 'j.json').write_text(json.dumps(dict(
+        metainfo=dict(classes=['cat', 'dog']), data_list=[dict(img_path=p) for p in '12'])))
+    (tmp_path / 'c.csv').write_text('file\n1\n2\n')
+    coco = write_coco(tmp_path / 'i.json', [(1, '1'), (2, '2')], [], [(1, 'cat'), (2, 'dog')])
+    content = json.loads(Path(coco).read_text())
+    (tmp_path / 'k.json').write_text(json.dumps({k: v for k, v in content.items()
+                                                 if k != 'annotations'}))
+    voc = write_voc(tmp_path / 'voc', {'1': [], '2': []})
+    (tmp_path / 'o.csv').write_text('ImageID,OriginalURL\n1,x\n2,y\n')
+    return [
+        (MultiLabelDataset, dict(ann_file=str(tmp_path / 'j.json'))),
+        (CSVMultiLabelDataset, dict(ann_file=str(tmp_path / 'c.csv'), header=True, **CATS)),
+        (CocoMultiLabelDataset, dict(ann_file=coco, keep_empty=False)),
+        (CocoMultiLabelDataset, dict(ann_file=str(tmp_path / 'k.json'))),
+        (VOCMultiLabelDataset, dict(voc, data_prefix=dict(img_path='JPEGImages'), **CATS)),
+        (OpenImagesMultiLabelDataset, dict(ann_file=str(tmp_path / 'o.csv'), keep_empty=False,
+                                           **CATS)),
+    ]
+
+
+def test_a_test_set_may_be_without_labels_and_a_training_set_not(tmp_path, log):
+    for kind, options in unlabelled_files(tmp_path):
+        data = kind(**options, test_mode=True)
+        assert targets(data).tolist() == [[-1, -1], [-1, -1]], kind
+        assert 'there will be no metrics' in log.pop()
+        with pytest.raises(UserError, match='no image|LabelName|gt_label|expected file,label'):
+            kind(**options)
+
+
+def test_labels_that_some_rows_lack_are_a_mistake_in_a_test_set_too(tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_text(json.dumps(dict(metainfo=dict(classes=['cat']), data_list=[
+        dict(img_path='1.png', gt_label=[0]), dict(img_path='2.png')])))
+    with pytest.raises(UserError, match=r'data_list\[1\]: expected img_path and a list gt_label'):
+        MultiLabelDataset(str(path), test_mode=True)
+    (tmp_path / 'a.csv').write_text('1.png,cat\n2.png\n')
+    with pytest.raises(UserError, match='a.csv, line 2: expected file,label'):
+        CSVMultiLabelDataset(str(tmp_path / 'a.csv'), test_mode=True, **CATS)
+
+
+def test_a_training_set_without_a_positive_label_is_refused_before_the_training(tmp_path):
+    with pytest.raises(UserError, match='a.json: no image has a positive label'):
+        MultiLabelDataset(write_json(tmp_path / 'a.json', [('1.png', []), ('2.png', [])]))
 
 
 def test_csv_of_own_data_with_classes_from_a_file(tmp_path):
@@ -214,16 +327,6 @@ def test_mistakes_name_file_line_and_label(tmp_path, coco):
         (lambda: NUSWIDEDataset(file('n.csv', NUS), split='test'), "split 'test'; .* train, val"),
         (lambda: NUSWIDEDataset(file('m.csv', NUS.replace('[]', 'sky')), split='val'),
          r"m.csv, line 4: expected labels like \['clouds', 'sky'\], got 'sky'"),
-        (lambda: OpenImagesMultiLabelDataset(
-            file('o.csv', OPEN_IMAGES.replace('/m/01,1', '/m/01,0.7')),
-            metainfo=dict(classes=['/m/01'])), 'o.csv, line 2: .* confidence 0 or 1'),
-        (lambda: OpenImagesMultiLabelDataset(file('p.csv', OPEN_IMAGES),
-                                             metainfo=dict(classes=['/m/01'])),
-         "p.csv, line 3: unknown label '/m/02'"),
-        (lambda: OpenImagesMultiLabelDataset(
-            file('q.csv', OPEN_IMAGES + 'img1,v,/m/01,0\n'),
-            metainfo=dict(classes=['/m/01', '/m/02', '/m/03', '/m/99'])),
-         'q.csv, line 6: /m/01 is both present and absent in img1'),
         (lambda: VOCMultiLabelDataset(**voc), "000001.xml: unknown label 'wolf'"),
         (lambda: VOCMultiLabelDataset(**bad_voc), '000001.xml is no XML'),
         (lambda: CocoMultiLabelDataset(coco, metainfo=dict(classes=['dog', 'wolf'])),
@@ -232,6 +335,11 @@ def test_mistakes_name_file_line_and_label(tmp_path, coco):
                                                   [(4, 'cat')])),
          'annotation 1 has the category_id 5'),
         (lambda: CocoMultiLabelDataset(file('l.json', '{}')), 'l.json is no COCO json'),
+        (lambda: CocoMultiLabelDataset(file('l.json', '[]')), 'l.json is no COCO json'),
+        (lambda: CocoMultiLabelDataset(file('l.json', '{"categories": []}')), 'is no COCO json'),
+        (lambda: MultiLabelDataset(file('s.json', '{"metainfo": {"classes": ["a"]}, "data_list": '
+                                                  '["1.png"]}')),
+         r's.json: data_list\[0\]: expected img_path and a list gt_label, got 1.png'),
         (lambda: CocoMultiLabelDataset(coco, crowd='yes'), "crowd='yes'"),
     ]
     for make, message in cases:
@@ -259,10 +367,7 @@ def test_a_broken_or_missing_image_is_named(images, tmp_path):
         data[2]
 
 
-def test_broken_images_are_left_out_and_counted_when_asked(images, tmp_path, monkeypatch):
-    log = []
-    monkeypatch.setattr('asl_det.multilabel.datasets.base.print_log',
-                        lambda text, **kwargs: log.append(text))
+def test_broken_images_are_left_out_and_counted_when_asked(images, tmp_path, log):
     data = MultiLabelDataset(images, data_prefix=dict(img_path=str(tmp_path)), pipeline=PIPELINE,
                              broken_images='skip')
     assert len(data) == 1 and targets(data).tolist() == [[1, 0]]
@@ -276,36 +381,6 @@ def test_data_sets_are_built_by_name_and_cut_to_a_part(tmp_path):
     assert len(first) == 7 and [last.get_data_info(i)['img_path'] for i in range(3)] == [
         '7.png', '8.png', '9.png']
     assert last.get_cat_ids(0) == [1]
-
-
-LARGE = '''
-import re, sys
-from pathlib import Path
-from asl_det.multilabel import OpenImagesMultiLabelDataset
-data = OpenImagesMultiLabelDataset(sys.argv[1], trainable_classes=sys.argv[2])
-assert data.get_data_info(5)['gt_label'].shape == (9605,)
-# Not getrusage: its peak starts at that of the process that started this one.
-peak = int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text()).group(1))
-print(len(data), peak // 1024)
-'''
-
-
-def test_a_hundred_thousand_open_images_fit_in_two_gigabytes(tmp_path):
-    rng = np.random.default_rng(0)
-    with open(tmp_path / 'labels.csv', 'w', newline='') as file:
-        writer = csv.writer(file)
-        writer.writerow(['ImageID', 'Source', 'LabelName', 'Confidence'])
-        for i in range(100_000):
-            for n, label in enumerate(rng.integers(0, 9605, 10)):
-                writer.writerow([f'{i:016x}', 'verification', f'/m/{label * 10 + n}', n % 2])
-    (tmp_path / 'trainable.txt').write_text(
-        '\n'.join(f'/m/{label * 10}' for label in range(9605)))
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', LARGE,
-                             tmp_path / 'labels.csv', tmp_path / 'trainable.txt'],
-                            capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    count, megabytes = map(int, result.stdout.split()[-2:])
-    assert count == 100_000 and megabytes < 2000
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason='needs the shared data')

@@ -1,6 +1,10 @@
 """The metric against scikit-learn, by hand, and in its conventions."""
 
 import csv
+import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +19,13 @@ from sklearn.metrics import (
 
 from asl_det.errors import UserError
 from asl_det.multilabel import MultiLabelMetric, MultiLabelSample
-from asl_det.multilabel.metric import average_precision, multilabel_metrics, top_k
+from asl_det.multilabel.measures import average_precision, kept, measure, top_k
+
+
+def multilabel_metrics(scores, targets, predicted, topk=(3,), **kwargs):
+    images = [kept(s, t, p.nonzero()[0], max(topk, default=0))
+              for s, t, p in zip(scores, targets, predicted, strict=True)]
+    return measure(images, scores.shape[1], topk, **kwargs)
 
 
 def random_case(seed, n=200, c=7, levels=None, unknown=0.0):
@@ -34,8 +44,10 @@ def random_case(seed, n=200, c=7, levels=None, unknown=0.0):
 def test_average_precision_is_scikit_learns_with_and_without_ties(seed, levels):
     scores, targets = random_case(seed, levels=levels)
     for c in range(7):
-        assert average_precision(scores[:, c], targets[:, c] == 1) == pytest.approx(
-            average_precision_score(targets[:, c], scores[:, c]))
+        column, hits = scores[:, c], scores[targets[:, c] == 1, c]
+        for parts in (1, 4):
+            assert average_precision(hits, np.array_split(column, parts)) == pytest.approx(
+                average_precision_score(targets[:, c], column))
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -96,24 +108,56 @@ def test_a_class_without_predictions_has_precision_zero():
 
 
 def test_of_equal_scores_the_first_classes_are_in_the_top_k():
-    scores = np.array([[0.5, 0.5, 0.5, 0.5], [0.1, 0.9, 0.1, 0.1], [0.4, 0.3, 0.2, 0.1]])
-    assert top_k(scores, 2).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+    for scores, expected in (([0.5, 0.5, 0.5, 0.5], [0, 1]), ([0.1, 0.9, 0.1, 0.1], [1, 0]),
+                             ([0.4, 0.3, 0.2, 0.1], [0, 1]), ([0.2, 0.2, 0.3, 0.2], [2, 0])):
+        assert top_k(np.array(scores), 2).tolist() == expected
     for seed in range(3):
-        scores = random_case(seed, n=1500, levels=4)[0]
-        assert (top_k(scores, 3).sum(1) == 3).all()
-    with pytest.raises(UserError, match='topk: 5, but there are 4 classes'):
-        top_k(np.zeros((1, 4)), 5)
+        for row in random_case(seed, n=50, c=30, levels=4)[0]:
+            assert top_k(row, 7).tolist() == np.argsort(-row, kind='stable')[:7].tolist()
 
 
-def test_mistakes_are_said():
+def test_a_class_without_known_negatives_can_be_left_out_of_the_means():
+    scores, targets = random_case(4, unknown=0.3)
+    targets[targets[:, 5] == 0, 5] = -1
+    predicted = scores >= 0.5
+    got, by_class = multilabel_metrics(scores, targets, predicted)
+    assert by_class['AP'][5] == 1 and got['classes_without_negatives'] == 1
+    assert got['mAP'] == pytest.approx(by_class['AP'].mean())
+    got, by_class = multilabel_metrics(scores, targets, predicted, need_negatives=True)
+    rest = np.delete(np.arange(7), 5)
+    less = multilabel_metrics(scores[:, rest], targets[:, rest], predicted[:, rest])[0]
+    assert np.isnan(by_class['AP'][5]) and got['classes_without_negatives'] == 1
+    for name in ('mAP', 'mAP_weighted', 'CP', 'CR', 'CF1', 'mean_class_F1'):
+        assert got[name] == pytest.approx(less[name])
+    pooled = targets >= 0  # in the lists of all entries it stays
+    assert got['mAP_pooled'] == pytest.approx(
+        average_precision_score(targets[pooled], scores[pooled]))
+
+
+def test_where_no_class_has_positives_there_are_no_metrics():
     scores, targets = random_case(0)
-    with pytest.raises(UserError, match='no label is positive'):
-        multilabel_metrics(scores, np.zeros_like(targets), scores > 1)
-    scores[3, 3] = np.nan
-    with pytest.raises(UserError, match='scores are not finite'):
-        multilabel_metrics(scores, targets, scores > 1)
-    with pytest.raises(UserError, match='shapes differ'):
-        multilabel_metrics(scores[1:], targets, scores > 1)
+    overall, by_class = multilabel_metrics(scores, np.zeros_like(targets), scores > 0.5)
+    assert overall == {} and (by_class['negatives'] == 200).all()
+    assert np.isnan(by_class['AP']).all()
+    only_positives = np.where(targets == 1, 1, -1).astype(np.int8)
+    assert multilabel_metrics(scores, only_positives, scores > 1, need_negatives=True)[0] == {}
+
+
+def test_storing_all_or_only_known_entries_gives_the_same_metrics():
+    scores, targets = random_case(5, n=300, c=40, levels=50, unknown=0.5)
+    targets[:100][np.random.default_rng(0).random((100, 40)) < 0.8] = -1
+    targets[:5] = -1
+    predicted = scores >= 0.7
+    all_entries = [kept(s, t, p.nonzero()[0], 3, dense=True)
+                   for s, t, p in zip(scores, targets, predicted, strict=True)]
+    mixed = [kept(s, t, p.nonzero()[0], 3)
+             for s, t, p in zip(scores, targets, predicted, strict=True)]
+    assert {i.complete for i in all_entries} == {True}
+    assert {i.complete for i in mixed} == {True, False}
+    (a, by_class_a), (b, by_class_b) = measure(all_entries, 40), measure(mixed, 40)
+    assert a == b
+    for name in by_class_a:
+        np.testing.assert_array_equal(by_class_a[name], by_class_b[name])
 
 
 def samples(scores, targets, threshold=0.5):
@@ -122,6 +166,55 @@ def samples(scores, targets, threshold=0.5):
         sample.scores, sample.gt_label = torch.from_numpy(row), torch.from_numpy(target)
         sample.pred_labels = (sample.scores >= threshold).nonzero().squeeze(1)
         yield sample.to_dict()
+
+
+@pytest.fixture
+def log(monkeypatch):
+    lines = []
+    monkeypatch.setattr('asl_det.multilabel.metric.print_log',
+                        lambda text, logger, level=logging.INFO: lines.append(text))
+    return lines
+
+
+def test_mistakes_are_said_before_the_evaluation_is_over(log):
+    scores, targets = random_case(0)
+    scores[3, 3] = np.nan
+    with pytest.raises(UserError, match='a.png: its scores are not finite'):
+        MultiLabelMetric().process(None, list(samples(scores, targets)))
+    metric = MultiLabelMetric()
+    metric.dataset_meta = dict(classes=('cat', 'dog', 'cow'))
+    with pytest.raises(UserError, match='7 scores an image, but the data set has 3 classes'):
+        metric.process(None, list(samples(scores[:1], targets[:1])))
+    for topk in ((0,), (2.5,), (True,), 3):
+        with pytest.raises(UserError, match='topk'):
+            MultiLabelMetric(topk=topk)
+
+
+def test_top_k_beyond_the_classes_is_left_out_with_a_word_when_the_data_set_is_known(log):
+    metric = MultiLabelMetric(topk=(1, 3, 9))
+    metric.dataset_meta = dict(classes=('cat', 'dog'))
+    assert metric.topk == (1,) and 'top3, top9: left out' in log[0] and '2 classes' in log[0]
+    scores, targets = random_case(0, c=2)
+    metric.process(None, list(samples(scores, targets)))
+    got = metric.evaluate(200)
+    assert 'multilabel/top1_OP' in got and 'multilabel/top3_OP' not in got and len(log) == 1
+
+
+def test_a_data_set_without_labels_is_scored(tmp_path, log):
+    scores, targets = random_case(0)
+    for name in ('unknown', 'without'):
+        metric = MultiLabelMetric(outfile_prefix=str(tmp_path / name))
+        batch = list(samples(scores, np.full_like(targets, -1)))
+        if name == 'without':
+            for sample in batch:
+                del sample['gt_label']
+        metric.process(None, batch)
+        assert metric.evaluate(200) == {}
+        assert 'no class has known positives' in log.pop()
+        with np.load(tmp_path / f'{name}.scores.npz') as saved:
+            assert (saved['scores'] == scores).all() and (saved['targets'] == -1).all()
+            assert saved['img_path'].tolist() == ['a.png'] * 200
+            assert saved['classes'].tolist() == list('0123456')
 
 
 def test_the_registered_metric_gives_these_values_and_writes_files(tmp_path):
@@ -145,3 +238,50 @@ def test_a_large_vocabulary_stays_in_bounds():
     scores, targets = random_case(3, n=1000, c=9605, unknown=0.9)
     got = multilabel_metrics(scores, targets, scores >= 0.5)[0]
     assert 0.2 < got['mAP'] < 0.6 and got['classes_without_positives'] < 10
+
+
+SCALED_DOWN = '''
+import re
+from pathlib import Path
+import numpy as np, torch
+from mmengine.dist import get_rank
+from asl_det.multilabel import MultiLabelMetric
+from asl_det.multilabel.measures import kept, measure
+
+IMAGES, CLASSES = 3000, 9605
+
+def peak():
+    return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text()).group(1))
+
+def batch(indices):  # as a model gives it: one tensor of all scores
+    scores = torch.stack([torch.randn(CLASSES, generator=torch.Generator().manual_seed(i))
+                          for i in indices]).sigmoid()
+    for i, row in zip(indices, scores, strict=True):
+        chosen = torch.from_numpy(np.random.default_rng(i).choice(CLASSES, 40, replace=False))
+        target = torch.full((CLASSES,), -1, dtype=torch.int8)
+        target[chosen], target[chosen[:10]] = 0, 1
+        yield dict(scores=row, gt_label=target, img_path=f'{i}.jpg',
+                   pred_labels=(row > 0.9).nonzero().squeeze(1))
+
+torch.distributed.init_process_group('gloo')
+metric = MultiLabelMetric()
+before = peak()
+for start in range(get_rank(), IMAGES, 120):
+    metric.process(None, list(batch(range(start, min(start + 120, IMAGES), 2))))
+got = metric.evaluate(IMAGES)
+if get_rank() == 0:
+    print((peak() - before) // 1024)
+    images = [kept(*(s[name].numpy() for name in ('scores', 'gt_label', 'pred_labels')), 3)
+              for i in range(IMAGES) for s in batch([i])]
+    assert got == {f'multilabel/{k}': v for k, v in measure(images, CLASSES)[0].items()}
+'''
+
+
+def test_memory_follows_the_known_entries_also_while_two_processes_gather(tmp_path, free_port):
+    (tmp_path / 'run.py').write_text(SCALED_DOWN)
+    result = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc_per_node=2',
+         f'--master_port={free_port}', 'run.py'], text=True, capture_output=True, cwd=tmp_path,
+        env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=os.getcwd()))
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 80  # megabytes; all scores and labels are 144

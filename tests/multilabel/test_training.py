@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -121,6 +122,32 @@ def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
     assert (tmp_path / 'out/results.classes.csv').is_file()
     assert (tmp_path / 'out/results.scores.npz').is_file()
     assert len(list((tmp_path / 'drawn').glob('sheet_*.png'))) == 2
+
+    labels = json.loads((digits / 'instances_val.json').read_text())
+    del labels['annotations']
+    (tmp_path / 'unlabelled.json').write_text(json.dumps(labels))
+    result = run('tools/test.py', CONFIG, tmp_path / 'run/epoch_1.pth', '--work-dir',
+                 tmp_path / 'test', '--out', tmp_path / 'out/unlabelled.json', '--show-dir',
+                 tmp_path / 'drawn_unlabelled', *options(digits, **{
+                     'test_dataloader.dataset.ann_file': tmp_path / 'unlabelled.json'}))
+    assert 'there will be no metrics' in result.stdout + result.stderr
+    assert json.loads((tmp_path / 'out/unlabelled.json').read_text())['metrics'] == {}
+    with np.load(tmp_path / 'out/results.scores.npz') as known, np.load(
+            tmp_path / 'out/unlabelled.scores.npz') as unlabelled:
+        assert (known['scores'] == unlabelled['scores']).all()
+        assert (unlabelled['targets'] == -1).all() and (known['targets'] >= 0).all()
+    assert len(list((tmp_path / 'drawn_unlabelled').glob('sheet_*.png'))) == 1
+
+
+def test_two_classes_train_with_the_default_metric(digits, tmp_path):
+    classes = {f'{split}_dataloader.dataset.metainfo.classes': "['3','5']"
+               for split in ('train', 'val', 'test')}
+    result = run('tools/train.py', CONFIG, '--work-dir', tmp_path, *options(
+        digits, **classes, **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1,
+                              'model.head.num_classes': 2}))
+    said, trained = (result.stdout + result.stderr).split('Epoch(train)', 1)
+    assert 'top3: left out of the metrics, there are 2 classes' in said
+    assert 'multilabel/mAP' in trained and 'top3' not in trained
 
 
 def test_a_broken_image_ends_with_one_line_that_names_it(digits, tmp_path):

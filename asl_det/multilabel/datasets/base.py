@@ -3,7 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from asl_det.errors import UserError
+from asl_det.multilabel.datasets.files import read_lines, read_text
 from asl_det.registry import DATASETS
 
 Record = Dict[str, Any]
@@ -26,10 +27,15 @@ class MultiLabelDataset(BaseDataset):
     Labels stay sparse in memory. An item's ``gt_label`` is made when it is
     asked for: int8 ``(C,)``, 1 present, 0 absent, -1 unknown.
 
+    With ``test_mode=True`` the labels may be missing from the file (here:
+    ``gt_label`` from every row). All are unknown then: images are scored and
+    drawn, and there are no metrics.
+
     Args:
         ann_file: annotation file, relative to ``data_root``.
         metainfo: ``dict(classes=...)``, a sequence of names or the path of a
-            text file with one name a line; by default those of the file.
+            UTF-8 text file with one name a line (blank lines are left out); by
+            default those of the file.
         data_root, data_prefix, pipeline, test_mode, indices, ...: as in
             ``mmengine.dataset.BaseDataset``. ``data_prefix=dict(img_path=...)``
             is the folder of the images.
@@ -64,25 +70,37 @@ class MultiLabelDataset(BaseDataset):
                             '(OpenMMLab 2.0)')
         self._set_classes(content.get('metainfo', {}).get('classes'))
         given = content.get('metainfo', {}).get('classes') or self.classes
-        index = [self._index.get(name) for name in given]  # None: left out by metainfo
+        index = [self._index.get(str(name)) for name in given]  # None: left out by metainfo
+        rows = content['data_list']
+        labelled = not self.test_mode or not all(isinstance(row, dict) and 'gt_label' not in row
+                                                 for row in rows)
         records = []
-        for i, row in enumerate(content['data_list']):
+        for i, row in enumerate(rows):
             where = f'{self.ann_file}: data_list[{i}]'
-            if 'img_path' not in row or not isinstance(row.get('gt_label'), list):
+            if not (isinstance(row, dict) and isinstance(row.get('img_path'), str)
+                    and (not labelled or isinstance(row.get('gt_label'), list))):
                 raise UserError(f'{where}: expected img_path and a list gt_label, got {row}')
-            for label in row['gt_label']:
-                if not isinstance(label, int) or not 0 <= label < len(given):
-                    raise UserError(f'{where} ({row["img_path"]}): gt_label {label!r}: labels go '
-                                    f'from 0 to {len(given) - 1}')
+            if not labelled:
+                records.append(self._record(row['img_path'], None))
+                continue
+            check_indices(row['gt_label'], len(given), f'{where} ({row["img_path"]})')
             labels = {index[label] for label in row['gt_label']} - {None}
             records.append(self._record(row['img_path'], labels))
+        # Of two classes a pair may be either; but indices would not come in both orders.
+        pairs = {tuple(row['gt_label']) for row in rows} if labelled and len(given) == 2 else set()
+        if pairs == {(0, 1), (1, 0)}:
+            raise UserError(f'{self.ann_file}: gt_label is one-hot: expected the indices of the '
+                            'present classes, [1] in place of [0, 1]')
         return records
 
     # For the formats.
 
-    def _record(self, img_path: str, positives: Iterable[int],
+    def _record(self, img_path: str, positives: Optional[Iterable[int]],
                 negatives: Optional[Iterable[int]] = None,
                 unknown: Iterable[int] = ()) -> Record:
+        """A record; ``positives`` is None where no label of the image is known."""
+        if positives is None:
+            positives, negatives = (), ()
         record = dict(img_path=str(Path(self.data_prefix.get('img_path') or '', img_path)),
                       positives=sorted(positives))
         if negatives is not None:
@@ -98,8 +116,10 @@ class MultiLabelDataset(BaseDataset):
             raise UserError(f'{self.ann_file}: the class names are not known: give '
                             f'metainfo=dict(classes=[...]) or the path of a file with one name a '
                             f'line{how}' + (f'; {classes} does not exist' if classes else ''))
+        classes = [str(name) for name in classes]  # digits are read as numbers from a command line
+        found = None if found is None else [str(name) for name in found]
         if len(set(classes)) != len(classes):
-            twice = sorted({name for name in classes if list(classes).count(name) > 1})
+            twice = sorted({name for name in classes if classes.count(name) > 1})
             raise UserError(f'{self.ann_file}: class names appear twice: {", ".join(twice)}')
         if found is not None and set(classes) - set(found):
             raise UserError(f'{self.ann_file}: there is no class '
@@ -116,12 +136,20 @@ class MultiLabelDataset(BaseDataset):
         return self._index[name]
 
     def _read_json(self) -> Any:
+        text = read_text(self.ann_file)
         try:
-            return json.loads(Path(self.ann_file).read_text())
+            return json.loads(text)
         except ValueError as error:
             raise UserError(f'{self.ann_file} is no json: {error}') from error
 
     # What all share.
+
+    @classmethod
+    def _load_metainfo(cls, metainfo: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
+        classes = (metainfo or {}).get('classes')
+        if isinstance(classes, str) and Path(classes).is_file():
+            metainfo = dict(metainfo, classes=read_lines(classes))
+        return super()._load_metainfo(metainfo)
 
     @property
     def classes(self) -> Sequence[str]:
@@ -134,6 +162,13 @@ class MultiLabelDataset(BaseDataset):
             records = self._leave_out_broken(records)
         if not records:
             raise UserError(f'{self.ann_file}: no image is left')
+        if not any(record['positives'] for record in records):
+            if not self.test_mode:
+                raise UserError(f'{self.ann_file}: no image has a positive label, so there is '
+                                'nothing to learn: check labels and classes (only a test set, '
+                                'test_mode=True, may be without)')
+            print_log(f'{self.ann_file}: no image has a positive label: the images are scored and '
+                      'drawn, there will be no metrics', logger='current')
         return records
 
     def get_data_info(self, idx: int) -> Record:
@@ -173,6 +208,20 @@ class MultiLabelDataset(BaseDataset):
             print_log(f'{self.ann_file}: {len(broken)} of {len(records)} images can not be '
                       f'decoded and are left out: {shorten(broken, 20)}', logger='current')
         return [r for r, ok in zip(records, whole, strict=True) if ok]
+
+
+def check_indices(labels: Sequence[Any], num_classes: int, where: str) -> None:
+    """Raise UserError unless these are indices of classes."""
+    for label in labels:
+        if type(label) is not int:  # a bool is an int
+            raise UserError(f'{where}: gt_label {label!r}: expected the indices of the present '
+                            f'classes, whole numbers from 0 to {num_classes - 1}')
+        if not 0 <= label < num_classes:
+            raise UserError(f'{where}: gt_label {label!r}: labels go from 0 to {num_classes - 1}')
+    if 1 < num_classes == len(labels) and set(labels) <= {0, 1} and len(set(labels)) < len(labels):
+        here = shorten([i for i, label in enumerate(labels) if label])
+        raise UserError(f'{where}: gt_label {shorten(labels)} is one-hot: expected the indices of '
+                        f'the present classes, here [{here}]')
 
 
 def decodes(path: str) -> bool:

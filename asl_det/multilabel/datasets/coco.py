@@ -14,7 +14,8 @@ class CocoMultiLabelDataset(MultiLabelDataset):
     """A COCO detection json as multi-label data: a class is present if it has a box.
 
     Fits MS-COCO 2014 and 2017 (``instances_*.json``) and anything in that
-    format. Categories in the order of their ids become 0 to C - 1.
+    format. Categories in the order of their ids become 0 to C - 1. A test set
+    (``test_mode=True``) may be without annotations.
 
     Args:
         keep_empty: keep images without annotations. The reference's figures
@@ -34,22 +35,27 @@ class CocoMultiLabelDataset(MultiLabelDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> List[Record]:
+        coco = COCO()
+        coco.dataset = self._read_json()
         try:
             with contextlib.redirect_stdout(io.StringIO()):
-                coco = COCO(self.ann_file)
+                coco.createIndex()
             categories = sorted(coco.dataset['categories'], key=lambda c: c['id'])
-        except (ValueError, KeyError, AssertionError) as error:
+            images = coco.dataset['images']
+        except (KeyError, TypeError) as error:
             raise UserError(f'{self.ann_file} is no COCO json with images, annotations and '
                             f'categories ({type(error).__name__}: {error})') from error
         self._set_classes([c['name'] for c in categories])
-        index = {c['id']: self._index.get(c['name']) for c in categories}
+        index = {c['id']: self._index.get(str(c['name'])) for c in categories}
         for annotation in coco.dataset.get('annotations', ()):
             for key, known in (('category_id', coco.cats), ('image_id', coco.imgs)):
                 if annotation[key] not in known:
                     raise UserError(f'{self.ann_file}: annotation {annotation.get("id")} has the '
                                     f'{key} {annotation[key]}, which the file does not define')
+        if self.test_mode and not coco.dataset.get('annotations'):
+            return [self._record(image['file_name'], None) for image in images]
         records = []
-        for image in coco.dataset['images']:
+        for image in images:
             annotations = coco.imgToAnns.get(image['id'], [])
             if not annotations and not self.keep_empty:
                 continue

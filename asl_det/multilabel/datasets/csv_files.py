@@ -1,28 +1,70 @@
 """Labels in csv files: own data, and NUS-WIDE as the reference splits it."""
 
 import ast
-import csv
-from typing import Any, List
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from mmengine.logging import print_log
 
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.multilabel.datasets.files import csv_rows
 from asl_det.registry import DATASETS
 
 
+class LabelLinesDataset(MultiLabelDataset):
+    """A line an image; base of the csv formats.
+
+    Args:
+        repeated: what an image on two lines is: an 'error', or 'join' for an
+            image with the labels of both; the log counts them.
+        **kwargs: as in :class:`MultiLabelDataset`.
+    """
+
+    def __init__(self, *args: Any, repeated: str = 'error', **kwargs: Any) -> None:
+        if repeated not in ('error', 'join'):
+            raise UserError(f"repeated={repeated!r}: expected 'error' or 'join'")
+        self.repeated = repeated
+        super().__init__(*args, **kwargs)
+
+    def _records(self, lines: Iterable[Tuple[int, str, Optional[Iterable[int]]]]) -> List[Record]:
+        """Records of lines: number, image and indices of its classes (None: not known)."""
+        records: Dict[str, Record] = {}
+        first: Dict[str, int] = {}
+        joined = 0
+        for number, image, labels in lines:
+            record = self._record(image, labels)
+            path = record['img_path']
+            if path not in records:
+                records[path], first[path] = record, number
+            elif self.repeated == 'error':
+                raise UserError(f"{self.ann_file}, line {number}: {image} is on line {first[path]} "
+                                "too: remove one, or set repeated='join' to unite their labels")
+            else:
+                joined += 1
+                records[path]['positives'] = sorted({*records[path]['positives'],
+                                                     *record['positives']})
+        if joined:
+            print_log(f'{self.ann_file}: {joined} lines are joined with an earlier one of the same '
+                      'image', logger='current')
+        return list(records.values())
+
+
 @DATASETS.register_module()
-class CSVMultiLabelDataset(MultiLabelDataset):
+class CSVMultiLabelDataset(LabelLinesDataset):
     """One image a line: ``file,label label ...``; nothing after the comma: no label.
 
     Class names must be given with ``metainfo``, so that training and
-    validation files agree on them.
+    validation files agree on them. A test set (``test_mode=True``) without
+    labels has lines with nothing but the file.
 
     Args:
         header: the first line holds column names.
         separator: what stands between two labels; None is white space.
+        repeated: 'error' or 'join', for an image on two lines.
         **kwargs: as in :class:`MultiLabelDataset`.
     """
 
-    def __init__(self, *args: Any, header: bool = False, separator: str = None,
+    def __init__(self, *args: Any, header: bool = False, separator: Optional[str] = None,
                  **kwargs: Any) -> None:
         self.header = header
         self.separator = separator
@@ -30,31 +72,34 @@ class CSVMultiLabelDataset(MultiLabelDataset):
 
     def load_data_list(self) -> List[Record]:
         self._set_classes(None)
-        records = []
-        with open(self.ann_file, newline='') as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                where = f'{self.ann_file}, line {number}'
-                if not row or (self.header and number == 1):
-                    continue
-                if len(row) != 2:
-                    raise UserError(f'{where}: expected file,label label ..., got {len(row)} '
-                                    f'columns: {",".join(row)}')
-                hint = '' if self.header or number > 1 else ' (header=True skips a first line)'
-                names = [n.strip() for n in row[1].split(self.separator)]
-                labels = {self._label(name, where + hint) for name in names if name}
-                records.append(self._record(row[0].strip(), labels))
-        return records
+        rows = list(csv_rows(self.ann_file))[self.header:]
+        labelled = not self.test_mode or any(len(row) > 1 for _, row in rows)
+        return self._records(
+            (number, row[0].strip(), self._parse(number, row) if labelled else None)
+            for number, row in rows)
+
+    def _parse(self, number: int, row: Sequence[str]) -> Iterable[int]:
+        where = f'{self.ann_file}, line {number}'
+        if len(row) != 2:
+            raise UserError(f'{where}: expected file,label label ..., got {len(row)} columns: '
+                            f'{",".join(row)}')
+        hint = '' if self.header or number > 1 else ' (header=True skips a first line)'
+        names = [name.strip() for name in row[1].split(self.separator)]
+        return {self._label(name, where + hint) for name in names if name}
 
 
 @DATASETS.register_module()
-class NUSWIDEDataset(MultiLabelDataset):
+class NUSWIDEDataset(LabelLinesDataset):
     """NUS-WIDE from the csv of the ASL reference: file, labels, split.
 
-    The labels are a list of names such as ``"['clouds', 'sky']"``. The
-    classes are all names in the file, of every split, in alphabetical order.
+    The first line names the columns; a column before them that has no name, or
+    'Unnamed: 0', is the index of a table and left out. The labels are a list
+    of names such as ``"['clouds', 'sky']"``. The classes are all names in the
+    file, of every split, in alphabetical order.
 
     Args:
         split: rows of which split to use, e.g. 'train' or 'val'.
+        repeated: 'error' or 'join', for an image on two lines of the split.
         **kwargs: as in :class:`MultiLabelDataset`.
     """
 
@@ -63,23 +108,28 @@ class NUSWIDEDataset(MultiLabelDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> List[Record]:
-        rows = []
-        with open(self.ann_file, newline='') as file:
-            for number, row in enumerate(csv.reader(file), 1):
-                if number == 1 or not row:
-                    continue  # names of the columns
-                where = f'{self.ann_file}, line {number}'
-                if len(row) != 3:
-                    raise UserError(f'{where}: expected the columns file, labels and split, got '
-                                    f'{len(row)}: {",".join(row)}')
-                rows.append((where, row[0], self._parse(row[1], where), row[2].strip()))
-        splits = sorted({split for *_, split in rows})
+        rows = csv_rows(self.ann_file)
+        number, header = next(rows, (1, ['']))
+        index = header[0] in ('', 'Unnamed: 0')
+        if len(header) != index + 3 or header[-2].startswith('['):
+            raise UserError(f'{self.ann_file}, line {number}: expected the names of the columns '
+                            f'file, labels and split, got {",".join(header)}')
+        lines = []
+        for number, row in rows:
+            where = f'{self.ann_file}, line {number}'
+            if len(row) != len(header):
+                raise UserError(f'{where}: expected the columns {", ".join(header)}, got '
+                                f'{len(row)}: {",".join(row)}')
+            image, labels, split = row[index:]
+            lines.append((number, image, self._parse(labels, where), split.strip()))
+        splits = sorted({split for *_, split in lines})
         if self.split not in splits:
             raise UserError(f'{self.ann_file}: no line belongs to split {self.split!r}; the file '
                             f'has {", ".join(splits)}')
-        self._set_classes(sorted({name for _, _, names, _ in rows for name in names}))
-        return [self._record(path, {self._index[n] for n in names if n in self._index})
-                for _, path, names, split in rows if split == self.split]
+        self._set_classes(sorted({name for _, _, names, _ in lines for name in names}))
+        return self._records(
+            (number, image, {self._index[n] for n in names if n in self._index})
+            for number, image, names, split in lines if split == self.split)
 
     @staticmethod
     def _parse(text: str, where: str) -> List[str]:

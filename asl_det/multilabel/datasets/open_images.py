@@ -1,4 +1,3 @@
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -7,6 +6,7 @@ from mmengine.logging import print_log
 
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.multilabel.datasets.files import csv_rows, read_lines
 from asl_det.registry import DATASETS
 
 COLUMNS = ('ImageID', 'LabelName', 'Confidence')
@@ -18,67 +18,121 @@ class OpenImagesMultiLabelDataset(MultiLabelDataset):
 
     The csv has the columns ImageID, LabelName (a machine id such as
     ``/m/01g317``) and Confidence: 1 verified present, 0 verified absent. Other
-    columns are ignored. Images are ``<ImageID>.jpg``.
+    columns are ignored. Images are ``<ImageID>.jpg``. A test set
+    (``test_mode=True``) without labels has the column ImageID only.
 
     Args:
         trainable_classes: file with one machine id a line, which become the
             classes; rows of other labels are left out and counted in the log.
         class_descriptions: csv ``machine id,name``. Gives the names, and
             without ``trainable_classes`` the classes themselves.
+        unverified: what a class counts as that nobody verified in an image:
+            'unknown' or 'negative'. For evaluation 'unknown': most of these
+            classes were never looked for.
+        contradictions: what a class counts as that is verified as present and
+            as absent in one image: 'unknown', 'positive' or 'negative', and
+            the log counts them, or an 'error'.
+        keep_empty: keep images of which no label is known (all their labels
+            are of other classes, or contradict each other).
         **kwargs: as in :class:`MultiLabelDataset`. Without both files
             ``metainfo=dict(classes=...)`` must list the machine ids.
     """
 
     def __init__(self, *args: Any, trainable_classes: Optional[str] = None,
-                 class_descriptions: Optional[str] = None, **kwargs: Any) -> None:
+                 class_descriptions: Optional[str] = None, unverified: str = 'unknown',
+                 contradictions: str = 'unknown', keep_empty: bool = True, **kwargs: Any) -> None:
+        if unverified not in ('unknown', 'negative'):
+            raise UserError(f"unverified={unverified!r}: expected 'unknown' or 'negative'")
+        if contradictions not in ('unknown', 'positive', 'negative', 'error'):
+            raise UserError(f"contradictions={contradictions!r}: expected 'unknown', 'positive', "
+                            "'negative' or 'error'")
         self.trainable_classes = trainable_classes
         self.class_descriptions = class_descriptions
+        self.unverified = unverified
+        self.contradictions = contradictions
+        self.keep_empty = keep_empty
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> List[Record]:
-        index = self._read_classes()
+        index, ids = self._read_classes()
+        rows = csv_rows(self.ann_file)
+        _, header = next(rows, (1, []))
+        if self.test_mode and set(COLUMNS) & set(header) == {'ImageID'}:
+            images = dict.fromkeys(row[header.index('ImageID')] for _, row in rows)
+            return [self._record(f'{image}.jpg', None) for image in images]
+        if not set(COLUMNS) <= set(header):
+            raise UserError(f'{self.ann_file}, line 1: expected the columns {", ".join(COLUMNS)}, '
+                            f'got {", ".join(header)}')
+        columns = [header.index(c) for c in COLUMNS]
         images: Dict[str, Tuple[List[int], List[int]]] = {}
         left_out = 0
-        with open(self.ann_file, newline='') as file:
-            rows = csv.reader(file)
-            header = next(rows, [])
-            if not set(COLUMNS) <= set(header):
-                raise UserError(f'{self.ann_file}, line 1: expected the columns '
-                                f'{", ".join(COLUMNS)}, got {", ".join(header)}')
-            image_at, label_at, confidence_at = (header.index(c) for c in COLUMNS)
-            for number, row in enumerate(rows, 2):
-                try:
-                    image, name, confidence = row[image_at], row[label_at], row[confidence_at]
-                    present = {'1': True, '1.0': True, '0': False, '0.0': False}[confidence]
-                except (IndexError, KeyError):
-                    raise UserError(f'{self.ann_file}, line {number}: expected an image, a label '
-                                    f'and the confidence 0 or 1, got {",".join(row)}') from None
-                label = index.get(name)
-                positives, negatives = images.setdefault(image, ([], []))
-                if label is not None:
-                    if label in (negatives if present else positives):
-                        raise UserError(f'{self.ann_file}, line {number}: {name} is both present '
-                                        f'and absent in {image}')
-                    (positives if present else negatives).append(label)
-                elif self.trainable_classes:
-                    left_out += 1
-                else:
+        for number, row in rows:
+            try:
+                image, name, confidence = (row[c] for c in columns)
+                present = {'1': True, '1.0': True, '0': False, '0.0': False}[confidence]
+            except (IndexError, KeyError):
+                raise UserError(f'{self.ann_file}, line {number}: expected an image, a label and '
+                                f'the confidence 0 or 1, got {",".join(row)}') from None
+            label = index.get(name)
+            positives, negatives = images.setdefault(image, ([], []))
+            if label is None:
+                if not self.trainable_classes:
                     raise UserError(f'{self.ann_file}, line {number}: unknown label {name!r}')
+                left_out += 1
+                continue
+            if self.contradictions == 'error' and label in (negatives if present else positives):
+                raise UserError(f'{self.ann_file}, line {number}: {name} is both present and '
+                                f'absent in {image}: remove one of the lines, or set '
+                                "contradictions='unknown'")
+            (positives if present else negatives).append(label)
         if left_out:
             print_log(f'{self.ann_file}: {left_out} labels of classes that '
                       f'{self.trainable_classes} does not list are left out', logger='current')
-        return [self._record(f'{image}.jpg', set(positives), set(negatives))
-                for image, (positives, negatives) in images.items()]
+        return self._resolve(images, ids)
 
-    def _read_classes(self) -> Dict[str, int]:
-        """Machine id -> class index; sets the class names."""
+    def _resolve(self, images: Dict[str, Tuple[List[int], List[int]]],
+                 ids: List[str]) -> List[Record]:
+        """Records of the verified labels, by the rules of the arguments."""
+        records = []
+        count, example = 0, ''
+        for image, (positives, negatives) in images.items():
+            positives, negatives = set(positives), set(negatives)
+            both = positives & negatives
+            if both:
+                count += len(both)
+                example = example or f'{ids[min(both)]} in {image}'
+                if self.contradictions != 'positive':
+                    positives -= both
+                if self.contradictions != 'negative':
+                    negatives -= both
+            if not (self.keep_empty or positives or negatives):
+                continue
+            unknown = both if self.contradictions == 'unknown' else set()
+            records.append(self._record(f'{image}.jpg', positives, negatives)
+                           if self.unverified == 'unknown' else
+                           self._record(f'{image}.jpg', positives, unknown=unknown))
+        if count:
+            print_log(f'{self.ann_file}: {count} label{"s are" if count > 1 else " is"} both '
+                      f'present and absent and taken as {self.contradictions} (the first: '
+                      f'{example})', logger='current')
+        if len(records) < len(images):
+            print_log(f'{self.ann_file}: {len(images) - len(records)} images without a known label '
+                      'are left out', logger='current')
+        return records
+
+    def _read_classes(self) -> Tuple[Dict[str, int], List[str]]:
+        """Machine id -> class index, and machine ids; sets the class names."""
         names = {}
         if self.class_descriptions:
-            with open(self._under_root(self.class_descriptions), newline='') as file:
-                names = {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
+            path = self._under_root(self.class_descriptions)
+            for number, row in csv_rows(path):
+                if len(row) != 2:
+                    raise UserError(f'{path}, line {number}: expected a machine id and a name, got '
+                                    f'{",".join(row)}')
+                names[row[0]] = row[1]
             names.pop('LabelName', None)  # the header that newer releases have
         if self.trainable_classes:
-            ids = Path(self._under_root(self.trainable_classes)).read_text().split()
+            ids = read_lines(self._under_root(self.trainable_classes))
         else:
             ids = list(names) or list(self._metainfo.get('classes') or ())
         how = ', or trainable_classes or class_descriptions'
@@ -89,7 +143,7 @@ class OpenImagesMultiLabelDataset(MultiLabelDataset):
         found = [f'{names[i]} ({i})' if count[names.get(i)] > 1 else names.get(i, i) for i in ids]
         self._metainfo['classes'] = None
         self._set_classes(found, how)
-        return {machine_id: i for i, machine_id in enumerate(ids)}
+        return {machine_id: i for i, machine_id in enumerate(ids)}, ids
 
     def _under_root(self, path: str) -> str:
         return str(Path(self.data_root or '', path))

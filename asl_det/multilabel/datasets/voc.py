@@ -1,9 +1,15 @@
-from pathlib import Path
+import os
+import re
+from collections import defaultdict
+from pathlib import Path, PureWindowsPath
 from typing import Any, Dict, List, Optional
 from xml.etree import ElementTree
 
+from PIL import Image
+
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.multilabel.datasets.files import read_lines
 from asl_det.registry import DATASETS
 
 
@@ -11,10 +17,16 @@ from asl_det.registry import DATASETS
 class VOCMultiLabelDataset(MultiLabelDataset):
     """Pascal VOC's folders as multi-label data: a class is present if it has an object.
 
+    A name of the list stands for an image and an XML file of that name. What
+    the XML states as ``<filename>`` only chooses between image files that
+    differ in their extension.
+
     Args:
-        ann_file: list of image names, ``ImageSets/Main/trainval.txt``.
+        ann_file: list of image names, ``ImageSets/Main/trainval.txt``. The
+            second column that VOC's lists of one class have is left out.
         data_root: the folder ``VOC2007``.
         data_prefix: folders of images (``img_path``) and XML (``ann_path``).
+            Without ``ann_path`` no label is known; for test sets.
         difficult: what a class counts as of which an image has difficult
             objects only: 'unknown' (VOC's own rule), 'positive' or 'negative'.
         **kwargs: as in :class:`MultiLabelDataset`.
@@ -36,12 +48,29 @@ class VOCMultiLabelDataset(MultiLabelDataset):
 
     def load_data_list(self) -> List[Record]:
         self._set_classes(None)
-        # The per-class lists of VOC have a second column; the name is the first.
-        lines = Path(self.ann_file).read_text().splitlines()
-        return [self._read_image(line.split()[0]) for line in lines if line.strip()]
+        images = defaultdict(list)  # stem -> files
+        folder = Path(self.data_prefix['img_path'])
+        kinds = Image.registered_extensions()
+        for file in map(Path, os.listdir(folder) if folder.is_dir() else ()):
+            if file.suffix.lower() in kinds:
+                images[file.stem].append(file.name)
+        names = [self._name(line, images) for line in read_lines(self.ann_file)]
+        if 'ann_path' not in self.data_prefix:
+            return [self._record(self._file(name, '', images, self.ann_file), None)
+                    for name in names]
+        return [self._read_image(name, images) for name in names]
 
-    def _read_image(self, name: str) -> Record:
-        path = Path(self.data_prefix['ann_path'], f'{name}.xml')
+    def _name(self, line: str, images: Dict[str, List[str]]) -> str:
+        column = re.fullmatch(r'(.*?)\s+(-1|0|1)', line)
+        if not column or line in images or self._xml(line).exists():
+            return line
+        return column[1]
+
+    def _xml(self, name: str) -> Path:
+        return Path(self.data_prefix.get('ann_path') or '', f'{name}.xml')
+
+    def _read_image(self, name: str, images: Dict[str, List[str]]) -> Record:
+        path = self._xml(name)
         try:
             root = ElementTree.parse(path).getroot()
         except FileNotFoundError:
@@ -54,5 +83,17 @@ class VOCMultiLabelDataset(MultiLabelDataset):
             (difficult if thing.findtext('difficult', '0').strip() == '1' else clear).add(label)
         positives = clear | difficult if self.difficult == 'positive' else clear
         unknown = difficult - clear if self.difficult == 'unknown' else set()
-        file_name = (root.findtext('filename') or '').strip() or f'{name}.jpg'
-        return self._record(file_name, positives, unknown=unknown)
+        file = self._file(name, root.findtext('filename') or '', images, str(path))
+        return self._record(file, positives, unknown=unknown)
+
+    @staticmethod
+    def _file(name: str, stated: str, images: Dict[str, List[str]], where: str) -> str:
+        """The image file of a name; ``stated`` may be of another folder, name or system."""
+        files = sorted(images.get(name, ()))
+        stated = PureWindowsPath(stated.strip())
+        if not files:
+            return name + (stated.suffix or '.jpg')
+        if len(files) > 1 and stated.name not in files:
+            raise UserError(f'{where}: the image may be any of {", ".join(files)}: keep one of '
+                            'them, or state one as <filename>')
+        return stated.name if stated.name in files else files[0]
