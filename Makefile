@@ -35,16 +35,17 @@ multilabel: $(VENV)/installed
 	@echo "  $(ML_CONFIG)"
 
 # The table of docs/coco18.md: DATA_ROOT=path/to/coco18/ make coco18
+DATA_ROOT ?= data/coco18/
 LOSS := model.head.loss
 LR := optim_wrapper.optimizer.lr
 COCO18 := configs/multilabel/efficientnet-lite0_asl_coco18
 coco18: $(VENV)/installed
-	$(BIN)/python tools/cache_features.py $(COCO18).py data/coco18_features
+	$(BIN)/python tools/cache_features.py $(COCO18).py data/coco18_features --data-root $(DATA_ROOT)
 	$(BIN)/python tools/sweep.py $(COCO18)_cached.py --work-dir work_dirs/coco18 --seeds 0 1 2 \
 	    --variant BCE $(LOSS).gamma_neg=0 $(LOSS).clip=0 $(LR)=6e-4 \
 	    --variant focal $(LOSS).gamma_neg=1 $(LOSS).gamma_pos=1 $(LOSS).clip=0 $(LR)=6e-4 \
 	    --variant ASL $(LOSS).gamma_neg=2 $(LOSS).clip=0.05 $(LR)=3e-4 \
-	    --metrics '.*mAP' '.*' --cfg-options train_cfg.val_interval=3 \
+	    --metrics '.*mAP' '.*' --cfg-options data_root=$(DATA_ROOT) train_cfg.val_interval=3 \
 	    default_hooks.checkpoint.save_best=None
 
 test: $(VENV)/installed
@@ -56,8 +57,9 @@ test-onedl:
 lint: $(VENV)/installed
 	$(BIN)/python -m ruff check .
 
+# Environments and builds; work_dirs/ holds trained models and stays.
 clean:
-	rm -rf .venv .venv-onedl *.egg-info build work_dirs
+	rm -rf .venv .venv-onedl *.egg-info build
 
 # Made anew where the pinned versions or the dependencies change.
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -3,10 +3,9 @@
 import argparse
 import functools
 import os
-import re
 import sys
 import warnings
-from typing import Callable
+from typing import Any, Callable, Dict
 
 from mmengine.config import DictAction
 
@@ -19,13 +18,39 @@ warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 def run_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments of every command that runs a config."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('config', help='config file, or mmdet::folder/name.py')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='override values of the config, e.g. train_dataloader.batch_size=8')
+    add_config_arguments(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help=argparse.SUPPRESS)  # given by older torch launchers
     return parser
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a config and change its values: see :func:`config_options`."""
+    parser.add_argument('config', help='config file, or mmdet::folder/name.py')
+    parser.add_argument('--data-root', metavar='FOLDER',
+                        help='where the data is, for all data sets and evaluators of the config')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='override values of the config, e.g. train_dataloader.batch_size=8; '
+                        'what nothing would read is refused')
+
+
+def config_options(args: argparse.Namespace) -> Dict[str, Any]:
+    """``--cfg-options``, with ``--data-root``, ``--epochs`` and ``--lr`` among them.
+
+    Raises:
+        UserError: if one is given in both ways.
+    """
+    options = dict(args.cfg_options or {})
+    for flag, key in (('data_root', 'data_root'), ('epochs', 'max_epochs'), ('lr', 'lr')):
+        value = getattr(args, flag, None)
+        if value is None:
+            continue
+        if key in options:
+            raise UserError(f'--{flag.replace("_", "-")} {value} and --cfg-options '
+                            f'{key}={options[key]} say the same: give one of them')
+        options[key] = value
+    return options
 
 
 def parse_run_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -36,37 +61,28 @@ def parse_run_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
-    """End ``main`` with one line, not a traceback, for mistakes in its input."""
+    """End ``main`` with one line, not a traceback, for the mistakes that this package explains.
+
+    Every other error keeps its traceback.
+    """
 
     @functools.wraps(main)
     def run() -> None:
         try:
             main()
-        except (UserError, FileNotFoundError, ConnectionError, AssertionError) as error:
-            message = _explain(error)
-            if message is None:
-                raise
-            sys.exit(f'error: {message}')
+        except UserError as error:
+            sys.exit(f'error: {one_line(error)}')
         except KeyboardInterrupt:
             sys.exit('interrupted: --resume continues a training from its last checkpoint')
 
     return run
 
 
-def _explain(error: BaseException) -> object:
-    """One line for ``error``, or None if it is a defect that needs its traceback."""
-    # A DataLoader worker hands its error over as text, the message in the last line.
-    last = str(error).strip().split('\n')[-1]
-    if isinstance(error, (UserError, ConnectionError)):
-        return last.split('Error: ', 1)[-1]
-    broken = re.search(r'failed to load image: (\S+)', last)
-    if broken:
-        return (f'image {broken.group(1)} can not be decoded: replace the file, or remove its '
-                'entry from the annotation file')
-    if isinstance(error, AssertionError):
-        return None
-    missing = re.search(r"No such file or directory: '?([^']+)'?", last)
-    if missing:
-        return (f'{missing.group(1)} does not exist: check the data_root, data_prefix and '
-                'ann_file of the config, or restore the file')
-    return last
+def one_line(error: UserError) -> str:
+    """The whole message of an error in one line."""
+    text = str(error)
+    # A DataLoader worker hands its error over as the text of a traceback, which ends with it.
+    kind = type(error)
+    if text.startswith(f'Caught {kind.__name__} in '):
+        text = text.rpartition(f'\n{kind.__module__}.{kind.__qualname__}: ')[2]
+    return ' '.join(line.strip() for line in text.splitlines() if line.strip())

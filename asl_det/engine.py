@@ -1,5 +1,6 @@
 """Training and testing of any config through mmengine's Runner."""
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -9,14 +10,27 @@ import mmdet
 import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.device import get_device
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import MODEL_WRAPPERS, RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.utils import import_modules_from_strings
+from torch.nn.parallel import DistributedDataParallel
 
 import asl_det
 from asl_det.errors import UserError
+from asl_det.overrides import (
+    apply_options,
+    check_one_cycle,
+    drop_empty_schedules,
+    enable_auto_scale_lr,
+    scale_one_cycle,
+    without_amp,
+)
 
 COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
-             'folders annotations, train2017 and val2017, or edit data_root in a config of yours')
+             'folders annotations, train2017 and val2017, or give the folder with --data-root')
 
 
 def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
@@ -24,20 +38,22 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
 
     Args:
         path: file or ``package::`` name.
-        options: dotted keys and values that override the config's.
+        options: dotted keys and values that override the config's;
+            ``data_root``, ``max_epochs`` and ``lr`` reach every place that
+            depends on them, see :func:`asl_det.overrides.apply_options`.
 
     Raises:
-        UserError: if there is no such config.
+        UserError: if there is no such config, or an option would be ignored.
     """
     try:
         if '::' in path:
             from mmengine.hub import get_config
             cfg = get_config(path)
+        elif not os.path.isfile(path):
+            raise UserError(f'config {path} does not exist: give a file, or a config that mmdet '
+                            'ships as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
         else:
-            if not os.path.isfile(path):
-                raise UserError(f'config {path} does not exist: give a file, or a config that '
-                                'mmdet ships as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
-            cfg = Config.fromfile(path)
+            cfg = Config.fromfile(path, import_custom_modules=False)
     except ModuleNotFoundError as error:
         if error.name != 'pkg_resources':
             raise
@@ -46,13 +62,23 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
                         ) from error
     except FileNotFoundError as error:
         raise UserError(f'config {path} can not be read: {error}') from error
-    if options:
-        cfg.merge_from_dict(options)
-    # Set here, so that the text of a mmdet:: config needs no change to find our loss.
-    imports = list(cfg.get('custom_imports', {}).get('imports', []))
-    if 'asl_det' not in imports:
-        cfg.custom_imports = dict(cfg.get('custom_imports', {}), imports=[*imports, 'asl_det'])
+    apply_options(cfg, options or {})
+    _import_custom_modules(cfg)
     return cfg
+
+
+def _import_custom_modules(cfg: Config) -> None:
+    """Import what ``custom_imports`` names: a dict as in mmengine, a list, or a string."""
+    custom = cfg.get('custom_imports') or {}
+    if not isinstance(custom, dict):
+        custom = dict(imports=custom)
+    imports = custom.get('imports') or []
+    imports = [imports] if isinstance(imports, str) else list(imports)
+    # Set here, so that the text of a mmdet:: config needs no change to find our loss.
+    if 'asl_det' not in imports:
+        imports.append('asl_det')
+    cfg.custom_imports = dict(custom, imports=imports)
+    import_modules_from_strings(**cfg.custom_imports)
 
 
 def train(cfg: Config,
@@ -60,45 +86,74 @@ def train(cfg: Config,
           work_dir: str,
           resume: Optional[str] = None,
           amp: bool = False,
+          auto_scale_lr: bool = False,
           launcher: str = 'none',
-          seed: Optional[int] = None) -> Path:
+          seed: Optional[int] = None) -> Optional[Path]:
     """Train, and leave checkpoints, logs and ``curves.png`` in ``work_dir``.
 
+    No process returns before all have finished, the writing of the last
+    checkpoint included.
+
     Args:
-        cfg: a config with a model, data, schedule and evaluator.
+        cfg: a config with a model, data, schedule and evaluator. It is not
+            changed.
         work_dir: folder of the run.
-        resume: a checkpoint, or 'auto' for the last one of ``work_dir``,
-            if there is any.
-        amp: mixed precision; needs a GPU.
+        resume: a checkpoint, or 'auto' for the last one of ``work_dir``; if
+            there is none, the training starts as it would without.
+        amp: mixed precision. It needs a GPU; without one, a config that asks
+            for it trains in float32, and the log says so.
+        auto_scale_lr: scale the learning rate by the batch size of all
+            processes over ``cfg.auto_scale_lr.base_batch_size``.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         seed: seed of every random generator; None keeps the config's.
 
     Returns:
-        The last checkpoint.
+        The last checkpoint, or None if the config writes none.
 
     Raises:
-        UserError: if data or a checkpoint is missing.
+        UserError: if data or a checkpoint is missing, or the schedule does
+            not fit.
     """
+    cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
     check_data(cfg, ('train', 'val'))
-    if resume == 'auto':
-        cfg.resume, cfg.load_from = True, None
-    elif resume is not None:
-        cfg.resume, cfg.load_from = True, resume
+    check_one_cycle(cfg)
+    _set_resume(cfg, resume)
     if cfg.get('load_from'):
         check_checkpoint(cfg.load_from)
     if amp:
-        if not torch.cuda.is_available():
-            raise UserError('--amp needs a GPU, and torch finds none: leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    without_gpu = get_device() in ('cpu', 'mps') and without_amp(cfg)
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
     if seed is not None:
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     runner = build_runner(cfg)
+    if without_gpu:
+        runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
+                              'float32 (OptimWrapper in the place of AmpOptimWrapper)')
+    scale_one_cycle(runner, cfg)
+    drop_empty_schedules(runner)
     runner.register_hook(asl_det.hooks.CurvesHook(), priority='VERY_LOW')
     runner.train()
-    return Path((Path(work_dir) / 'last_checkpoint').read_text().strip())
+    barrier()  # a launcher ends all processes when one fails, so none may run ahead
+    written = [h.last_ckpt for h in runner.hooks if isinstance(h, CheckpointHook) and h.last_ckpt]
+    if not written and cfg.get('resume'):  # there was nothing left to train
+        written = [cfg.load_from]
+    return Path(written[-1]) if written else None
+
+
+def _set_resume(cfg: Config, resume: Optional[str]) -> None:
+    """Settle which checkpoint is resumed; without one, ``load_from`` stays as it is."""
+    if resume not in (None, 'auto'):
+        cfg.resume, cfg.load_from = True, resume
+    elif resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
+        last = find_latest_checkpoint(cfg.work_dir)
+        cfg.resume = last is not None
+        if last is not None:
+            cfg.load_from = last
 
 
 def test(cfg: Config,
@@ -111,7 +166,7 @@ def test(cfg: Config,
     """Evaluate a checkpoint.
 
     Args:
-        cfg: the config that it was trained with.
+        cfg: the config that it was trained with. It is not changed.
         checkpoint: file or URL.
         work_dir: folder of the log.
         out: json file for the metrics; the detections go beside it in COCO's
@@ -126,6 +181,7 @@ def test(cfg: Config,
     Raises:
         UserError: if data or the checkpoint is missing.
     """
+    cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
     check_data(cfg, ('test',))
@@ -143,11 +199,17 @@ def test(cfg: Config,
             if evaluator['type'] in ('CocoMetric', 'MultiLabelMetric'):
                 evaluator['outfile_prefix'] = str(out.with_suffix(''))
     metrics = build_runner(cfg).test()
-    if out is not None and mmengine.dist.is_main_process():
+    if out is not None and is_main_process():
         record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
                       versions=versions())
-        out.write_text(json.dumps(record, indent=2) + '\n')
+        out.write_text(json.dumps(record, indent=2, default=_plain) + '\n')
+    barrier()
     return metrics
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, lists or text in the place of what json does not know (numpy, tensors)."""
+    return value.tolist() if hasattr(value, 'tolist') else str(value)
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -156,8 +218,13 @@ def build_runner(cfg: Config) -> Runner:
         # mmengine asks for GPUs where it starts processes and wraps the model.
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group('gloo')
-        wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
-        cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
+        if cfg.get('model_wrapper_cfg') is None:
+            cfg.model_wrapper_cfg = dict(
+                type='MMDistributedDataParallel', broadcast_buffers=False,
+                find_unused_parameters=cfg.get('find_unused_parameters', False))
+        wrapper = MODEL_WRAPPERS.get(cfg.model_wrapper_cfg.get('type', 'MMDistributedDataParallel'))
+        if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
+            cfg.model_wrapper_cfg.setdefault('device_ids', None)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -2,26 +2,24 @@
 
 import argparse
 
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 
-from asl_det.cli import one_line_errors
+from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import check_data, load_config
 from asl_det.multilabel.features import cache_features
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a config with model.backbone.freeze')
+    add_config_arguments(parser)
     parser.add_argument('folder', help='where the features go')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, config_options(args))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     check_data(cfg, ('train', 'val'))
     new = cache_features(cfg, args.folder)

@@ -9,13 +9,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 
 from asl_det.analysis.suggest import assumed_scores, compare, label_statistics, suggest
-from asl_det.cli import one_line_errors
+from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import check_data, load_config
 from asl_det.errors import UserError
 from asl_det.registry import DATASETS
@@ -24,13 +23,12 @@ from asl_det.registry import DATASETS
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='a multi-label config')
+    add_config_arguments(parser)
     parser.add_argument('--scores', help='<prefix>.scores.npz of a baseline trained with binary '
                         'cross-entropy, as tools/test.py --out writes it')
     parser.add_argument('--target', type=float, default=0.0, help='delta_p to reach')
     parser.add_argument('--clip', type=float, default=0.05, help='probability margin')
     parser.add_argument('--out', help='json file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args()
 
 
@@ -39,7 +37,7 @@ def main() -> None:
     args = parse_args()
     if not 0 <= args.clip < 1 or not -1 < args.target < 1:
         raise UserError('expected --clip in [0, 1) and --target between -1 and 1')
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, config_options(args))
     check_data(cfg, ('train',))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     labels = label_statistics(DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[])))

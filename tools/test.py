@@ -2,7 +2,7 @@
 
 import argparse
 
-from asl_det.cli import one_line_errors, parse_run_args, run_parser
+from asl_det.cli import config_options, one_line_errors, parse_run_args, run_parser
 from asl_det.engine import default_work_dir, load_config, test
 
 
@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, config_options(args))
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,
                    launcher=args.launcher)

@@ -1,8 +1,11 @@
 """Train a model from a config."""
 
 import argparse
+from pathlib import Path
 
-from asl_det.cli import one_line_errors, parse_run_args, run_parser
+from mmengine.dist import is_main_process
+
+from asl_det.cli import config_options, one_line_errors, parse_run_args, run_parser
 from asl_det.engine import default_work_dir, load_config, train
 
 
@@ -11,6 +14,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder of the run; default: work_dirs/<config name>')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='continue from a checkpoint, or from the last one of the run')
+    parser.add_argument('--epochs', type=int, metavar='N',
+                        help='length of the training; the schedule keeps its shape')
+    parser.add_argument('--lr', type=float, help='learning rate; of one-cycle its highest')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate by the batch size of all processes')
     parser.add_argument('--amp', action='store_true', help='mixed precision (needs a GPU)')
     parser.add_argument('--seed', type=int)
     return parse_run_args(parser)
@@ -19,11 +27,16 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, config_options(args))
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     checkpoint = train(cfg, work_dir=work_dir, resume=args.resume, amp=args.amp,
-                       launcher=args.launcher, seed=args.seed)
-    print(f'checkpoint: {checkpoint}\ncurves:     {work_dir}/curves.png')
+                       auto_scale_lr=args.auto_scale_lr, launcher=args.launcher, seed=args.seed)
+    if is_main_process():
+        print(f'checkpoint: {checkpoint or "none was written (CheckpointHook)"}')
+        print(f'logs:       {work_dir}')
+        curves = Path(work_dir, 'curves.png')
+        if curves.exists():
+            print(f'curves:     {curves}')
 
 
 if __name__ == '__main__':

@@ -1,11 +1,12 @@
 """Curves of a training, from the scalars that mmengine logs."""
 
-import json
 from pathlib import Path
 from typing import Dict, List, Tuple, Union
 
 import matplotlib
 from matplotlib.figure import Figure
+
+from asl_det.records import read_records
 
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_75', 'mAP')
 
@@ -20,11 +21,13 @@ def read_scalars(work_dir: Union[str, Path]) -> Series:
 
     Args:
         work_dir: folder of a run of mmengine's Runner.
+
+    Raises:
+        UserError: for a broken record, with file and line; the last of a file is left out.
     """
     points: Dict[str, Dict[float, float]] = {}
     for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in log.read_text().splitlines():
-            row = json.loads(line)
+        for row in read_records(log):
             step = row.pop('step')
             for name, value in row.items():
                 if isinstance(value, (int, float)):

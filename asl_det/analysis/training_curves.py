@@ -1,6 +1,5 @@
 """Probabilities, gamma and metric along trainings, several side by side."""
 
-import json
 from pathlib import Path
 from typing import Dict, List, Sequence, Union
 
@@ -10,6 +9,7 @@ from asl_det.analysis.curves import METRICS, Series, read_scalars
 from asl_det.analysis.style import COLOURS, LINES, save
 from asl_det.errors import UserError
 from asl_det.hooks.probability_monitor import FILE
+from asl_det.records import read_records
 
 SMOOTHING = 5  # records in a running mean
 
@@ -20,16 +20,13 @@ def read_probabilities(run: Union[str, Path]) -> Series:
     Where a resumed run repeated steps, the later record counts.
 
     Raises:
-        UserError: if the run has no record.
+        UserError: if the run has no record, or one is broken (the last excepted).
     """
     path = Path(run) / FILE
     if not path.is_file():
         raise UserError(f'{path} does not exist: train with custom_hooks='
                         "[dict(type='ProbabilityMonitorHook'), ...]")
-    rows = {}
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        rows[row.pop('step')] = row
+    rows = {row.pop('step'): row for row in read_records(path)}
     names = {name for row in rows.values() for name in row}
     return {name: ([s for s in sorted(rows) if name in rows[s]],
                    [rows[s][name] for s in sorted(rows) if name in rows[s]]) for name in names}

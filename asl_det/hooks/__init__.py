@@ -1,6 +1,8 @@
 from asl_det.hooks.curves import CurvesHook
+from asl_det.hooks.drawing import DrawingHook
 from asl_det.hooks.epoch_seed import EpochSeedHook
 from asl_det.hooks.multilabel_pictures import MultiLabelPicturesHook
 from asl_det.hooks.probability_monitor import ProbabilityMonitorHook
 
-__all__ = ['CurvesHook', 'EpochSeedHook', 'MultiLabelPicturesHook', 'ProbabilityMonitorHook']
+__all__ = ['CurvesHook', 'DrawingHook', 'EpochSeedHook', 'MultiLabelPicturesHook',
+           'ProbabilityMonitorHook']

@@ -2,15 +2,15 @@ from pathlib import Path
 from typing import Any, List, Optional, Sequence
 
 from mmengine.dist import get_rank, is_main_process
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from asl_det.hooks.drawing import DrawingHook
 from asl_det.registry import HOOKS
 
 
 @HOOKS.register_module()
-class MultiLabelPicturesHook(Hook):
+class MultiLabelPicturesHook(DrawingHook):
     """Contact sheets of images with truth and predictions.
 
     A training keeps ``predictions.png`` up to date in its folder: the first
@@ -22,8 +22,6 @@ class MultiLabelPicturesHook(Hook):
         test_out_dir: folder for them.
         per_sheet: images on a sheet.
     """
-
-    priority = 'VERY_LOW'
 
     def __init__(self, draw: bool = False, test_out_dir: Optional[str] = None,
                  per_sheet: int = 24) -> None:
@@ -43,7 +41,8 @@ class MultiLabelPicturesHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
         if is_main_process() and self._samples:
-            self._draw(runner.val_dataloader, Path(runner.work_dir) / 'predictions.png')
+            self.attempt(runner, draw_sheet, self._samples[:self.per_sheet], runner.val_dataloader,
+                         Path(runner.work_dir) / 'predictions.png')
 
     def before_test_epoch(self, runner: Runner) -> None:
         self._samples, self._sheets = [], 0
@@ -62,13 +61,15 @@ class MultiLabelPicturesHook(Hook):
 
     def _test_sheet(self, runner: Runner) -> None:
         folder = Path(self.test_out_dir or Path(runner.work_dir) / 'predictions')
-        folder.mkdir(parents=True, exist_ok=True)
         rank = get_rank()
         suffix = f'_{rank}' if rank else ''
-        self._draw(runner.test_dataloader, folder / f'sheet_{self._sheets:04d}{suffix}.png')
-        self._samples = self._samples[self.per_sheet:]
+        samples, self._samples = self._samples[:self.per_sheet], self._samples[self.per_sheet:]
+        self.attempt(runner, draw_sheet, samples, runner.test_dataloader,
+                     folder / f'sheet_{self._sheets:04d}{suffix}.png')
         self._sheets += 1
 
-    def _draw(self, dataloader: DataLoader, out: Path) -> None:
-        from asl_det.analysis.pictures import plot_sheet  # matplotlib only when it is needed
-        plot_sheet(self._samples[:self.per_sheet], dataloader.dataset.metainfo['classes'], out)
+
+def draw_sheet(samples: Sequence[Any], dataloader: DataLoader, out: Path) -> None:
+    from asl_det.analysis.pictures import plot_sheet  # matplotlib only when it is needed
+    out.parent.mkdir(parents=True, exist_ok=True)
+    plot_sheet(samples, dataloader.dataset.metainfo['classes'], out)

@@ -1,5 +1,4 @@
 import inspect
-import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -15,6 +14,7 @@ from asl_det.errors import UserError
 from asl_det.losses.backends.eager import CHUNK, entry_statistics
 from asl_det.losses.targets import dense_targets, fit_target, fit_weight
 from asl_det.losses.types import sum_dtype
+from asl_det.records import append_record
 from asl_det.registry import HOOKS
 
 FILE = 'probabilities.jsonl'
@@ -97,9 +97,8 @@ class ProbabilityMonitorHook(Hook):
         for name, value in record.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
         if is_main_process():
-            with open(Path(runner.work_dir) / FILE, 'a') as file:
-                file.write(json.dumps(dict(step=runner.iter + 1, epoch=runner.epoch, **record))
-                           + '\n')
+            append_record(Path(runner.work_dir) / FILE,
+                          dict(step=runner.iter + 1, epoch=runner.epoch, **record))
 
 
 def find_losses(model: nn.Module, names: Optional[Sequence[str]] = None) -> List[nn.Module]:

@@ -3,8 +3,8 @@
 Augmentation is mirroring alone. mAP 0.625 +- 0.004 (seeds 0, 1, 2; cross-entropy 0.629 +- 0.003) on the
 validation split, two CPU cores, 3 minutes.
 
-    DATA_ROOT=path/to/coco18/ python tools/cache_features.py configs/multilabel/efficientnet-lite0_asl_coco18.py data/coco18_features
-    DATA_ROOT=path/to/coco18/ python tools/train.py configs/multilabel/efficientnet-lite0_asl_coco18_cached.py
+    python tools/cache_features.py configs/multilabel/efficientnet-lite0_asl_coco18.py data/coco18_features --data-root path/to/coco18/
+    python tools/train.py configs/multilabel/efficientnet-lite0_asl_coco18_cached.py --data-root path/to/coco18/
 """
 _base_ = './efficientnet-lite0_asl_coco18.py'
 

@@ -5,17 +5,17 @@ boards (1,500 images of 320 px, 6 classes), is github.com/tangsanli5201/DeepPCB
 converted to COCO json.
 
 Box AP 0.434 (seed 0) on the 500 test images, two CPU cores, 7 minutes.
-    DATA_ROOT=path/to/deeppcb/ python tools/train.py configs/own_data/retinanet_r18-w16_fpn_asl-12e_deeppcb.py
+    python tools/train.py configs/own_data/retinanet_r18-w16_fpn_asl-12e_deeppcb.py --data-root path/to/deeppcb/
 """
 _base_ = '../digits/retinanet_r18-w16_fpn_asl-800i_digits.py'
 
-data_root = '{{$DATA_ROOT:data/deeppcb/}}'
+data_root = 'data/deeppcb/'
 train_ann, train_images = 'instances_trainval.json', 'images/'
 test_ann, test_images = 'instances_test.json', 'images/'
 classes = ('open', 'short', 'mousebite', 'spur', 'copper', 'pin-hole')
 scale = (320, 320)
 
-how_to_get_data = 'give the folder of your data: DATA_ROOT=path/ python tools/train.py ...'
+how_to_get_data = 'give the folder of your data with --data-root'
 max_epochs = 12
 
 model = dict(bbox_head=dict(num_classes=len(classes)), test_cfg=dict(nms=dict(class_agnostic=False), max_per_img=100))

@@ -4,7 +4,7 @@ _base_ = ['./dataloaders.py', './pipelines_448.py']
 data_root = 'data/coco/'
 how_to_get_data = (
     'download COCO 2014 from https://cocodataset.org and unpack it to data/coco with the '
-    'folders annotations, train2014 and val2014, or set data_root')
+    'folders annotations, train2014 and val2014, or give the folder with --data-root')
 
 train_dataloader = dict(
     dataset=dict(

@@ -1,8 +1,8 @@
 """Own data in OpenMMLab's json: MS-COCO photos with 18 of its classes, 3,500 and 1,500."""
 _base_ = './dataloaders.py'
 
-data_root = '{{$DATA_ROOT:data/coco18/}}'
-how_to_get_data = 'give the folder of train.json, val.json and images/: DATA_ROOT=path/ python ...'
+data_root = 'data/coco18/'
+how_to_get_data = 'give the folder of train.json, val.json and images/ with --data-root'
 image_size = (224, 224)
 
 train_pipeline = [
@@ -38,3 +38,4 @@ val_dataloader = dict(
         data_prefix=dict(img_path='images/'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
+auto_scale_lr = dict(enable=False, base_batch_size=50)

@@ -1,7 +1,7 @@
 """Small digits canvases (tools/make_digits.py): which digits are on them?"""
 _base_ = './dataloaders.py'
 
-data_root = '{{$DATA_ROOT:data/digits_multilabel/}}'
+data_root = 'data/digits_multilabel/'
 how_to_get_data = 'make it with: python tools/make_digits.py --preset multilabel'
 
 train_pipeline = [
@@ -31,3 +31,4 @@ val_dataloader = dict(
         data_prefix=dict(img_path='val/'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
+auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -4,7 +4,7 @@ _base_ = ['./dataloaders.py', './pipelines_448.py']
 data_root = 'data/nus_wide/'
 how_to_get_data = (
     'put the images and nus_wid_data.csv of github.com/Alibaba-MIIL/ASL in data/nus_wide, '
-    'or set data_root')
+    'or give the folder with --data-root')
 
 train_dataloader = dict(
     dataset=dict(

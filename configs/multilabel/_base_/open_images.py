@@ -9,7 +9,7 @@ _base_ = ['./dataloaders.py', './pipelines_448.py']
 data_root = 'data/open_images/'
 how_to_get_data = (
     'download Open Images from https://storage.googleapis.com/openimages/web and put images '
-    '(train/, test/), label csv files and class lists in data/open_images, or set data_root')
+    '(train/, test/), label csv files and class lists in data/open_images, or give the folder with --data-root')
 
 classes = dict(
     trainable_classes='classes-trainable.txt', class_descriptions='class-descriptions.csv')

@@ -4,7 +4,7 @@ _base_ = ['./dataloaders.py', './pipelines_448.py']
 data_root = 'data/VOCdevkit/VOC2007/'
 how_to_get_data = (
     'download VOC 2007 (trainval and test) from http://host.robots.ox.ac.uk/pascal/VOC and '
-    'unpack it to data, or set data_root')
+    'unpack it to data, or give the folder with --data-root')
 
 train_dataloader = dict(
     dataset=dict(

@@ -1,0 +1,358 @@
+"""Options of the command line that reach every place where a config states the same value."""
+
+import inspect
+import math
+import os
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from asl_det.errors import UserError
+
+SPLITS = ('train', 'val', 'test')
+# The lengths of a training that mmengine's loops know.
+LENGTHS = ('max_epochs', 'max_iters')
+# Names at the top of a config that are read after it was parsed; all others were only variables
+# of the file.
+READ = {
+    *inspect.signature(Runner.__init__).parameters, 'runner_type', 'strategy', 'custom_imports',
+    'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'compile',
+    'activation_checkpointing', 'efficient_conv_bn_eval', 'how_to_get_data'
+} - {'self', 'cfg', 'launcher'}
+# Dicts of which mmengine reads single keys and passes over others.
+READ_IN = {
+    'auto_scale_lr': {'enable', 'base_batch_size'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+}
+# What of a scheduler and of a hook counts epochs (or iterations, in a loop of iterations).
+SCHEDULER_ENDS = ('begin', 'end', 'T_max')
+SCHEDULER_COUNTS = ('total_steps', 'step_size', 'milestones', 'periods')
+HOOK_COUNTS = {'max_epochs': ('switch_epoch', 'num_last_epochs', 'begin_epoch'),
+               'max_iters': ('switch_iter', 'begin_iter')}
+INF = int(1e9)  # mmengine's end of a scheduler that has none
+
+
+def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
+    """Merge dotted keys and values into a config, in place, so that none of them is ignored.
+
+    Three are single values that a config repeats, and go to all of these places:
+
+    ===============================  ==================================================
+    ``data_root``                    folder of the data, in data sets and evaluators
+    ``max_epochs``,                  length of the training; schedulers, and hooks that
+    ``train_cfg.max_epochs``,        wait for an epoch, keep their place in it
+    ``train_cfg.max_iters``          proportionally
+    ``lr``                           ``optim_wrapper.optimizer.lr``, the ``eta_max`` of
+                                     one-cycle; ``eta_min`` proportionally
+    ===============================  ==================================================
+
+    What ``options`` says about one of these places alone comes after that.
+
+    Raises:
+        UserError: for an option that the config has no place for, or that
+            nothing would read.
+    """
+    options = dict(options)
+    for name, change in (('data_root', set_data_root), ('lr', set_lr)):
+        if name in options:
+            change(cfg, options.pop(name))
+    length = _length(cfg, options)
+    if length is not None:
+        set_length(cfg, *length)
+    for key in options:
+        _check_read(cfg, key)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, TypeError) as error:  # an index or a dict that is not there
+        raise UserError(f'--cfg-options {" ".join(options)}: {error}') from error
+    _check_learning_rate(cfg, options)
+
+
+def set_data_root(cfg: Config, root: str) -> None:
+    """Move the data sets of a config, and all paths in them and in evaluators, to ``root``."""
+    parts = [f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'evaluator')]
+    found = {node['data_root'].rstrip('/') for part in parts for node in _dicts(cfg.get(part))
+             if node.get('data_root')}
+    if len(found) != 1:
+        raise UserError(f'--data-root {root}: the data sets of the config have '
+                        + (f'several roots ({", ".join(sorted(found))})' if found else 'no root')
+                        + ': give the paths of each with --cfg-options, e.g. '
+                        'train_dataloader.dataset.data_root=')
+    old, new = found.pop(), os.path.join(str(root), '')
+
+    def move(text: str) -> str:
+        if text in (old, f'{old}/'):
+            return new
+        return new + text[len(old) + 1:] if text.startswith(f'{old}/') else text
+
+    for part in parts:
+        if cfg.get(part):
+            cfg[part] = _map_strings(cfg[part], move)
+    if 'data_root' in cfg:
+        cfg.data_root = new
+
+
+def set_length(cfg: Config, key: str, value: int) -> None:
+    """Set ``train_cfg.max_epochs`` or ``max_iters``; what counts in it keeps its place."""
+    loop = cfg.train_cfg
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError(f'{key}={value!r}: expected a whole number of at least 1')
+    factor = value / loop[key]
+    for _, scheduler in _schedulers(cfg):
+        if scheduler.get('by_epoch', True) == (key == 'max_epochs'):
+            _scale_scheduler(scheduler, factor)
+    for hook in [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]:
+        for name in HOOK_COUNTS[key]:
+            if isinstance(hook, dict) and hook.get(name):
+                hook[name] = max(1, round(hook[name] * factor))
+    if loop.get('dynamic_intervals'):
+        loop.dynamic_intervals = [(round(start * factor), interval)
+                                  for start, interval in loop.dynamic_intervals]
+    if loop.get('val_begin', 1) > 1:
+        loop.val_begin = max(1, round(loop.val_begin * factor))
+    loop[key] = value
+    if key in cfg:
+        cfg[key] = value
+
+
+def set_lr(cfg: Config, lr: float) -> None:
+    """Set the learning rate, of the optimizer and where schedulers state one."""
+    if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
+        raise UserError(f'lr={lr!r}: expected a number above 0')
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
+    if not isinstance(optimizer, dict) or not optimizer.get('lr'):
+        raise UserError(f'lr={lr}: the config has no optim_wrapper.optimizer.lr: give the keys '
+                        'that it has with --cfg-options')
+    rates = [s for _, s in _schedulers(cfg) if _name(s).endswith('LR')]
+    peaks = [s.get('eta_max') for s in rates if _name(s) == 'OneCycleLR']
+    if any(p != peaks[0] or not isinstance(p, (int, float)) for p in peaks):
+        raise UserError(f'lr={lr}: the config has several values of eta_max for OneCycleLR '
+                        f'({", ".join(map(str, peaks))}): give each with --cfg-options')
+    factor = lr / (peaks[0] if peaks else optimizer.lr)
+    for scheduler in rates:
+        if scheduler.get('eta_min'):
+            scheduler.eta_min *= factor
+        if _name(scheduler) == 'OneCycleLR':
+            scheduler.eta_max = lr
+    optimizer.lr = lr
+    if 'lr' in cfg:
+        cfg.lr = lr
+
+
+def enable_auto_scale_lr(cfg: Config) -> None:
+    """Let the learning rate follow the batch size of all processes, as ``auto_scale_lr`` says."""
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        raise UserError('--auto-scale-lr: the config does not say for which batch size (of all '
+                        'GPUs together) its learning rate is: add --cfg-options '
+                        'auto_scale_lr.base_batch_size=N')
+    cfg.auto_scale_lr.enable = True
+
+
+def scale_one_cycle(runner: Runner, cfg: Config) -> None:
+    """Scale the peaks of one-cycle schedules, which mmengine's ``scale_lr`` does not reach.
+
+    Args:
+        runner: before its training.
+        cfg: with ``auto_scale_lr``, as mmengine reads it.
+    """
+    scale = cfg.get('auto_scale_lr') or {}
+    if not scale.get('enable'):
+        return
+    factor = runner.world_size * cfg.train_dataloader.batch_size / scale['base_batch_size']
+    for where, scheduler in _schedulers(dict(param_scheduler=runner.param_schedulers)):
+        if _name(scheduler) == 'OneCycleLR':
+            peak = scheduler['eta_max']
+            scheduler['eta_max'] = ([p * factor for p in peak] if isinstance(peak, (list, tuple))
+                                    else peak * factor)
+            runner.logger.info(f'{where}.eta_max is scaled by {factor:g}, as the learning rate')
+
+
+def without_amp(cfg: Config) -> bool:
+    """Replace AmpOptimWrapper by OptimWrapper; returns whether there was one."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    if not wrapper.get('type') or _name(wrapper) != 'AmpOptimWrapper':
+        return False
+    wrapper.type = 'OptimWrapper'
+    for name in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(name, None)
+    return True
+
+
+def drop_empty_schedules(runner: Runner) -> None:
+    """Leave out what a short training shortened to less than an iteration, with a warning."""
+    schedulers = runner.param_schedulers
+    if not isinstance(schedulers, list) or not any(
+            isinstance(s.get(name), float) for s in schedulers for name in ('begin', 'end')):
+        return
+    length = len(runner.train_dataloader)
+    for s in list(schedulers):
+        if s.get('convert_to_iter_based') and int(s.get('end', INF) * length) <= int(
+                s.get('begin', 0) * length):
+            runner.logger.warning(f'{_name(s)} from epoch {s.get("begin", 0):g} to {s["end"]:g} is '
+                                  f'less than an iteration ({length} an epoch) and left out')
+            schedulers.remove(s)
+
+
+def check_one_cycle(cfg: Config) -> None:
+    """Raise UserError for a one-cycle schedule that mmengine would fail on during training."""
+    loop = cfg.get('train_cfg') or {}
+    for where, s in _schedulers(cfg):
+        by_epoch = s.get('by_epoch', True)
+        length = loop.get('max_epochs' if by_epoch else 'max_iters')
+        total = s.get('total_steps')
+        if _name(s) != 'OneCycleLR' or not total or not length:
+            continue
+        unit = 'epochs' if by_epoch else 'iterations'
+        if min(length, s.get('end', length)) - s.get('begin', 0) > total:
+            raise UserError(f'{where}.total_steps={total} is shorter than the training ({length} '
+                            f'{unit}), and OneCycleLR can not go on after that: make it longer')
+        if not s.get('convert_to_iter_based') and s.get('pct_start', 0.3) * total == 1:
+            raise UserError(f'{where}: OneCycleLR can not rise within a single step (total_steps='
+                            f'{total} x pct_start={s.get("pct_start", 0.3)}): change one of them, '
+                            f'e.g. --cfg-options {where}.total_steps={total + 1}')
+
+
+def _length(cfg: Config, options: Dict[str, Any]) -> Optional[Tuple[str, int]]:
+    """Take the length of the training out of the options: its key in train_cfg, and the value."""
+    loop = cfg.get('train_cfg') or {}
+    names = ['max_epochs', *(f'train_cfg.{key}' for key in LENGTHS if key in loop)]
+    given = {name: options.pop(name) for name in names if name in options}
+    if not given:
+        return None
+    (name, value), *others = given.items()
+    key = name.split('.')[-1]
+    if any(other.split('.')[-1] != key or v != value for other, v in others):
+        raise UserError('the length of the training is given twice: '
+                        + ', '.join(f'{name}={value}' for name, value in given.items()))
+    if key not in loop:
+        iterations = loop.get('max_iters')
+        raise UserError(f'{key}={value}: ' + (
+            f'this training goes by iterations ({iterations}): use --cfg-options '
+            'train_cfg.max_iters=' if iterations else 'the config has no train_cfg.max_epochs'))
+    return key, value
+
+
+def _scale_scheduler(scheduler: Dict[str, Any], factor: float) -> None:
+    def scale(value: Any, whole: bool) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [scale(v, whole) for v in value]
+        value = value * factor
+        if whole or abs(value - round(value)) < 1e-9:
+            return round(value)
+        return value
+
+    # Parts of an epoch are possible where mmengine converts to iterations.
+    whole = not scheduler.get('convert_to_iter_based')
+    for name in SCHEDULER_ENDS:
+        if scheduler.get(name) and scheduler[name] < INF:
+            scheduler[name] = scale(scheduler[name], whole)
+    for name in SCHEDULER_COUNTS:
+        if scheduler.get(name):
+            counts = scale(scheduler[name], True)
+            scheduler[name] = ([max(1, c) for c in counts] if isinstance(counts, list)
+                               else max(1, counts))
+    if whole and 'end' in scheduler:  # at least one step
+        scheduler['end'] = max(scheduler['end'], scheduler.get('begin', 0) + 1)
+
+
+def _check_read(cfg: Config, key: str) -> None:
+    """Raise UserError if nothing would read the option ``key``."""
+    name, *inner = key.split('.')
+    where = f'--cfg-options {key}='
+    if name == 'launcher':
+        raise UserError(f'{where} would be ignored: use --launcher')
+    if name == 'data_preprocessor' and 'data_preprocessor' in (cfg.get('model') or {}):
+        raise UserError(f'{where} would be ignored: the model has its own, use '
+                        f'model.{key}=')
+    if name not in READ:
+        places = [place for place in _places(cfg, cfg[name])] if cfg.get(name) else []
+        if places:
+            instead = f': {name} was put into the config where it is read: change ' + ', '.join(
+                f'{".".join([place, *inner])}=' for place in places[:4])
+        elif name in cfg:
+            instead = f': {name} was a variable of the file: change the key that was made from it'
+        else:
+            instead = ': the config has no such key, and nothing reads it'
+        raise UserError(f'{where} would be ignored{instead}')
+    if name in READ_IN and inner and inner[0] not in READ_IN[name]:
+        raise UserError(f'{where} would be ignored: {name} has '
+                        f'{", ".join(sorted(READ_IN[name]))}')
+
+
+def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
+    """Under one-cycle, mmengine takes every learning rate from ``eta_max``."""
+    cycles = [where for where, s in _schedulers(cfg) if _name(s) == 'OneCycleLR']
+    if not cycles:
+        return
+    for key in options:
+        if key.startswith('optim_wrapper.') and key.endswith('.lr_mult'):
+            raise UserError(f'--cfg-options {key}= would be ignored: OneCycleLR gives all '
+                            f'parameters its eta_max; give {cycles[0]}.eta_max a list, one for '
+                            'each parameter')
+        if key == 'optim_wrapper.optimizer.lr' and not any(
+                option.startswith('param_scheduler') for option in options):
+            raise UserError(f'--cfg-options {key}= would be ignored: with OneCycleLR the learning '
+                            f'rate is {cycles[0]}.eta_max; use --lr {options[key]} (lr=), which '
+                            'sets both')
+
+
+def _schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """Every scheduler's dotted key and dict, of all optimizers."""
+
+    def walk(node: Any, where: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+        if isinstance(node, dict):
+            if 'type' in node:
+                yield where, node
+            else:
+                for key, value in node.items():
+                    yield from walk(value, f'{where}.{key}')
+        elif isinstance(node, (list, tuple)):
+            for i, value in enumerate(node):
+                yield from walk(value, f'{where}.{i}')
+
+    return walk(cfg.get('param_scheduler'), 'param_scheduler')
+
+
+def _name(node: Dict[str, Any]) -> str:
+    """The type of a dict, a name (with or without a scope) or a class, as a bare name."""
+    kind = node['type']
+    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
+
+
+def _dicts(node: Any) -> Iterator[Dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    if isinstance(node, (dict, list, tuple)):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from _dicts(value)
+
+
+def _map_strings(node: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(node, str):
+        return change(node)
+    if isinstance(node, dict):
+        return type(node)({key: _map_strings(value, change) for key, value in node.items()})
+    if isinstance(node, (list, tuple)):
+        return type(node)(_map_strings(value, change) for value in node)
+    return node
+
+
+def _places(cfg: Config, value: Any) -> List[str]:
+    """The keys that are read and hold ``value``; numbers are too common to tell."""
+    found: List[str] = []
+
+    def walk(node: Any, where: str) -> None:
+        if type(node) is type(value) and node == value:
+            found.append(where)
+        elif isinstance(node, dict):
+            for key, inner in node.items():
+                walk(inner, f'{where}.{key}')
+        elif isinstance(node, (list, tuple)):
+            for i, inner in enumerate(node):
+                walk(inner, f'{where}.{i}')
+
+    if isinstance(value, (str, dict, list, tuple)):
+        for name in READ & set(cfg):
+            walk(cfg[name], name)
+    return sorted(found)
