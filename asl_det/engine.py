@@ -62,13 +62,16 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
                         ) from error
     except FileNotFoundError as error:
         raise UserError(f'config {path} can not be read: {error}') from error
-    apply_options(cfg, options or {})
-    _import_custom_modules(cfg)
+    _set_custom_imports(cfg)
+    if options:
+        apply_options(cfg, options)
+        _set_custom_imports(cfg)
+    import_modules_from_strings(**cfg.custom_imports)
     return cfg
 
 
-def _import_custom_modules(cfg: Config) -> None:
-    """Import what ``custom_imports`` names: a dict as in mmengine, a list, or a string."""
+def _set_custom_imports(cfg: Config) -> None:
+    """Make ``custom_imports``, a dict, a list or a string, a dict with a list, and add asl_det."""
     custom = cfg.get('custom_imports') or {}
     if not isinstance(custom, dict):
         custom = dict(imports=custom)
@@ -78,7 +81,6 @@ def _import_custom_modules(cfg: Config) -> None:
     if 'asl_det' not in imports:
         imports.append('asl_det')
     cfg.custom_imports = dict(custom, imports=imports)
-    import_modules_from_strings(**cfg.custom_imports)
 
 
 def train(cfg: Config,

@@ -1,0 +1,239 @@
+"""Training and testing, from the outside: folders, status, logs."""
+
+import copy
+import json
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+import torch
+from toy import write_config
+
+from asl_det import engine
+from asl_det.engine import load_config
+from asl_det.errors import UserError
+
+# Where a process finds toy.py.
+PATHS = [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]
+ENV = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=os.pathsep.join(PATHS))
+ONE_CYCLE = ("param_scheduler = [dict(type='OneCycleLR', eta_max=0.1, total_steps=1, "
+             "convert_to_iter_based=True)]\n")
+
+
+def train(cfg, **kwargs):
+    """Under a name of its own: mmengine shares logs of one name within a second."""
+    named = copy.deepcopy(cfg)
+    named.experiment_name = str(uuid.uuid4())
+    return engine.train(named, **kwargs)
+
+
+def command(*args, processes=0, port=0):
+    launch = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
+              f'--master_port={port}'] if processes else []
+    return subprocess.run([sys.executable, *launch, *map(str, args)], capture_output=True,
+                          text=True, env=ENV)
+
+
+def log_of(work_dir):
+    return ''.join(p.read_text() for p in sorted(Path(work_dir).glob('*/*.log')))
+
+
+def scalars(work_dir, name):
+    rows = [json.loads(line) for log in sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+            for line in log.read_text().splitlines()]
+    return [row[name] for row in rows if name in row]
+
+
+def weights(path):
+    return torch.load(path, weights_only=False)['state_dict']
+
+
+def test_no_process_ends_before_the_last_checkpoint_is_written(tmp_path, free_port):
+    config = write_config(tmp_path, "default_hooks.update(checkpoint=dict(type="
+                                    "'SlowCheckpointHook', interval=1))\n")
+    result = command('tools/train.py', config, '--work-dir', tmp_path / 'run', '--launcher',
+                     'pytorch', processes=2, port=free_port)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / 'run/epoch_1.pth').is_file()
+    assert result.stdout.count('checkpoint: ') == 1  # said by one process
+
+
+# What two processes do one after another; a failure of one fails the test that asks for it.
+SCRIPT = """
+import sys
+from pathlib import Path
+from asl_det.engine import load_config, train
+
+folder = Path(sys.argv[1])
+
+def run(name, **kwargs):
+    try:
+        train(load_config(str(folder / f'{name}.py')), work_dir=str(folder / name),
+              launcher='pytorch', **kwargs)
+    except Exception as error:
+        (folder / f'{name}.failed').write_text(str(error))
+
+run('slow_end')
+assert (folder / 'slow_end/finished').exists()
+for name in ('unused', 'wrapper', 'wrapper_without_type'):
+    run(name)
+for name in ('constant', 'one_cycle'):
+    run(name, auto_scale_lr=True)
+"""
+UNUSED = "model = dict(type='Toy', unused=True)\n"
+TWO = dict(
+    slow_end="custom_hooks = [dict(type='SlowEndHook')]\n",
+    unused=UNUSED + 'find_unused_parameters = True\n',
+    wrapper=UNUSED + "model_wrapper_cfg = dict(type='MMDistributedDataParallel', "
+    'find_unused_parameters=True)\n',
+    wrapper_without_type=UNUSED + 'model_wrapper_cfg = dict(find_unused_parameters=True)\n',
+    constant='', one_cycle=ONE_CYCLE)
+
+
+@pytest.fixture(scope='module')
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('two')
+    (folder / 'script.py').write_text(SCRIPT)
+    for name, more in TWO.items():
+        write_config(folder, more, name=f'{name}.py')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    return folder, command(folder / 'script.py', folder, processes=2, port=port)
+
+
+def test_no_process_returns_before_the_hooks_of_another_have_finished(two_processes):
+    _, result = two_processes
+    assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize('name', ['unused', 'wrapper', 'wrapper_without_type'])
+def test_unused_parameters_are_found_in_two_processes_on_cpu(two_processes, name):
+    folder, _ = two_processes
+    failed = folder / f'{name}.failed'
+    assert not failed.exists(), failed.read_text()
+    assert (folder / name / 'epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize('name, rate', [('constant', 0.1), ('one_cycle', 0.1 / 25)])
+def test_the_learning_rate_follows_the_batch_of_all_processes(two_processes, tmp_path, name, rate):
+    folder, _ = two_processes
+    plain = train(load_config(str(folder / f'{name}.py')), work_dir=str(tmp_path)).parent
+    assert scalars(plain, 'lr')[0] == pytest.approx(rate)
+    # 2 processes x 2 images, for a learning rate that is meant for 1.
+    assert scalars(folder / name, 'lr')[0] == pytest.approx(4 * rate)
+
+
+def test_a_training_without_checkpoints_says_so_and_succeeds(tmp_path):
+    config = write_config(tmp_path)
+    # What an earlier training left is not what this one left.
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/last_checkpoint').write_text('old.pth')
+    result = command('tools/train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options',
+                     'default_hooks.checkpoint=None')
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert 'checkpoint: none' in result.stdout and f'logs:       {tmp_path}/run' in result.stdout
+    assert f'curves:     {tmp_path}/run/curves.png' in result.stdout
+
+
+def test_a_first_run_with_resume_starts_from_load_from(tmp_path):
+    config = write_config(tmp_path)
+    start = train(load_config(config), work_dir=str(tmp_path / 'start'), seed=1)
+    still = load_config(config, {'load_from': str(start), 'lr': 1e-30})
+    last = train(still, work_dir=str(tmp_path / 'run'), resume='auto')
+    before, after = weights(start), weights(last)
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize('resume', [dict(resume='auto'), dict(config=dict(resume=True))])
+def test_a_run_is_resumed_from_its_own_checkpoint_not_from_load_from(tmp_path, resume):
+    config = write_config(tmp_path)
+    start = train(load_config(config), work_dir=str(tmp_path / 'start'), seed=1)
+    first = train(load_config(config), work_dir=str(tmp_path / 'run'))
+    options = {'max_epochs': 2, **resume.pop('config', {})}
+    if resume:
+        options['load_from'] = str(start)
+    last = train(load_config(config, options), work_dir=str(tmp_path / 'run'), **resume)
+    assert last.name == 'epoch_2.pth' and f'resumed from {first}' in log_of(
+        tmp_path / 'run').replace('Load checkpoint', 'resumed')
+    # Nothing is left to train: the last checkpoint is the one that is there.
+    again = train(load_config(config, options), work_dir=str(tmp_path / 'run'), resume='auto')
+    assert again == last
+
+
+def test_the_callers_config_stays_as_it_was(tmp_path):
+    cfg = load_config(write_config(tmp_path))
+    before = cfg.pretty_text
+    last = engine.train(cfg, work_dir=str(tmp_path / 'run'), resume='auto', amp=True, seed=3,
+                        auto_scale_lr=True)
+    assert cfg.pretty_text == before
+    engine.test(cfg, str(last), work_dir=str(tmp_path / 'test'), out=tmp_path / 'a.json',
+                show_dir=tmp_path / 'drawn')
+    assert cfg.pretty_text == before
+
+
+def test_metrics_of_any_type_are_written(tmp_path):
+    cfg = load_config(write_config(tmp_path))
+    last = train(cfg, work_dir=str(tmp_path / 'run'))
+    engine.test(cfg, str(last), work_dir=str(tmp_path / 'test'), out=tmp_path / 'out/a.json')
+    assert json.loads((tmp_path / 'out/a.json').read_text())['metrics'] == dict(
+        single=0.5, array=[0, 1], tensor=0.25, of_classes=dict(a=1.0), plain=1)
+
+
+@pytest.mark.parametrize('text', [
+    "'other'", "['other']", "('other',)", "dict(imports='other')",
+    "dict(imports=['other'], allow_failed_imports=False)"])
+def test_custom_imports_are_a_string_a_list_or_a_dict(tmp_path, monkeypatch, text):
+    (tmp_path / 'other.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'other', raising=False)
+    cfg = load_config(write_config(tmp_path, imports=f'custom_imports = {text}\n'))
+    assert list(cfg.custom_imports.imports) == ['other', 'asl_det'] and 'other' in sys.modules
+    del sys.modules['other']
+    for key in ('custom_imports', 'custom_imports.imports'):
+        load_config(write_config(tmp_path), {key: 'other'})
+        assert sys.modules.pop('other')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='mixed precision runs here')
+@pytest.mark.parametrize('options, amp', [
+    ({}, True), ({'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 512.0,
+                  'optim_wrapper.dtype': 'bfloat16'}, False)])
+def test_mixed_precision_without_a_gpu_is_left_out_and_the_log_says_so(tmp_path, options, amp):
+    last = train(load_config(write_config(tmp_path), options), work_dir=str(tmp_path / 'run'),
+                 amp=amp)
+    assert last.is_file()
+    assert 'WARNING - mixed precision needs a GPU' in log_of(tmp_path / 'run')
+
+
+def test_scaling_without_a_base_batch_size_is_refused(tmp_path):
+    cfg = load_config(write_config(tmp_path, 'auto_scale_lr = None\n'))
+    with pytest.raises(UserError, match='--cfg-options auto_scale_lr.base_batch_size=N'):
+        train(cfg, work_dir=str(tmp_path / 'run'), auto_scale_lr=True)
+
+
+def test_a_warm_up_of_less_than_an_iteration_is_left_out_with_a_word(tmp_path):
+    config = write_config(tmp_path, (
+        "train_cfg.update(max_epochs=60)\n"
+        "param_scheduler = [dict(type='LinearLR', start_factor=0.01, end=1, by_epoch=True, "
+        "convert_to_iter_based=True),\n    dict(type='CosineAnnealingLR', begin=1, end=60, "
+        "by_epoch=True, convert_to_iter_based=True)]\n"))
+    last = train(load_config(config, {'max_epochs': 1}), work_dir=str(tmp_path / 'run'))
+    assert last.is_file() and 'LinearLR from epoch 0 to 0.01' in log_of(tmp_path / 'run')
+
+
+@pytest.mark.parametrize('options, expected', [
+    ({'train_cfg.max_epochs': 4, 'param_scheduler.0.total_steps': 3},
+     r'param_scheduler.0.total_steps=3 is shorter than the training \(4 epochs\)'),
+    ({'max_epochs': 4, 'param_scheduler.0.convert_to_iter_based': False,
+      'param_scheduler.0.pct_start': 0.25}, 'can not rise within a single step')])
+def test_a_one_cycle_schedule_that_would_fail_later_is_refused_at_once(tmp_path, options,
+                                                                       expected):
+    cfg = load_config(write_config(tmp_path, ONE_CYCLE), options)
+    with pytest.raises(UserError, match=expected):
+        train(cfg, work_dir=str(tmp_path / 'run'))
+    assert not (tmp_path / 'run').exists()
