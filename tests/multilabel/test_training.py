@@ -28,10 +28,8 @@ def digits(tmp_path_factory):
 
 def options(root, **more):
     values = {
-        'train_dataloader.dataset.data_root': root, 'val_dataloader.dataset.data_root': root,
-        'test_dataloader.dataset.data_root': root, 'train_dataloader.batch_size': 8,
-        'train_cfg.max_epochs': 4, 'train_cfg.val_interval': 2, 'max_epochs': 4,
-        'param_scheduler.0.total_steps': 4, 'default_hooks.logger.interval': 1,
+        'data_root': root, 'max_epochs': 4, 'train_dataloader.batch_size': 8,
+        'train_cfg.val_interval': 2, 'default_hooks.logger.interval': 1,
         'custom_hooks.1.momentum': 0.1, **more}
     return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
 
@@ -94,8 +92,7 @@ def metrics_of(work_dir):
 def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port):
     # Batch norm of stored statistics: on CPU there is no synchronised one.
     still = {'model.backbone.norm_eval': True, 'val_dataloader.batch_size': 7,
-             'optim_wrapper.optimizer.type': 'SGD', 'optim_wrapper.optimizer.lr': 0.05,
-             'param_scheduler.0.eta_max': 0.05}
+             'optim_wrapper.optimizer.type': 'SGD', 'lr': 0.05}
     run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'one',
         *options(digits, **still))
     run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}',
@@ -110,7 +107,7 @@ def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port):
 
 def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
     run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'run',
-        *options(digits, **{'train_cfg.max_epochs': 1}))
+        *options(digits, max_epochs=1))
     assert (tmp_path / 'run/predictions.png').stat().st_size > 20_000
     result = run('tools/test.py', CONFIG, tmp_path / 'run/epoch_1.pth', '--work-dir',
                  tmp_path / 'test', '--out', tmp_path / 'out/results.json', '--show-dir',
