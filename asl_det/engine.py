@@ -114,7 +114,7 @@ def train(cfg: Config,
 
     Raises:
         UserError: if data or a checkpoint is missing, or the schedule does
-            not fit.
+            not fit, to itself or to the resumed checkpoint.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
@@ -138,7 +138,9 @@ def train(cfg: Config,
                               'float32 (OptimWrapper in the place of AmpOptimWrapper)')
     scale_one_cycle(runner, cfg)
     drop_empty_schedules(runner)
-    runner.register_hook(asl_det.hooks.CurvesHook(), priority='VERY_LOW')
+    runner.register_hook(asl_det.hooks.CurvesHook())
+    if cfg.get('resume'):
+        runner.register_hook(asl_det.hooks.SameScheduleHook())
     runner.train()
     barrier()  # a launcher ends all processes when one fails, so none may run ahead
     written = [h.last_ckpt for h in runner.hooks if isinstance(h, CheckpointHook) and h.last_ckpt]

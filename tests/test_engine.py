@@ -134,10 +134,11 @@ def test_a_training_without_checkpoints_says_so_and_succeeds(tmp_path):
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run/last_checkpoint').write_text('old.pth')
     result = command('tools/train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options',
-                     'default_hooks.checkpoint=None')
+                     'default_hooks.checkpoint=None', '--epochs', 2, '--lr', 0.05)
     assert result.returncode == 0, result.stderr[-3000:]
     assert 'checkpoint: none' in result.stdout and f'logs:       {tmp_path}/run' in result.stdout
     assert f'curves:     {tmp_path}/run/curves.png' in result.stdout
+    assert scalars(tmp_path / 'run', 'lr') == [0.05] * 32  # 2 epochs
 
 
 def test_a_first_run_with_resume_starts_from_load_from(tmp_path):
@@ -163,6 +164,41 @@ def test_a_run_is_resumed_from_its_own_checkpoint_not_from_load_from(tmp_path, r
     # Nothing is left to train: the last checkpoint is the one that is there.
     again = train(load_config(config, options), work_dir=str(tmp_path / 'run'), resume='auto')
     assert again == last
+
+
+COSINE = ("param_scheduler = [dict(type='CosineAnnealingLR', T_max=1, end=1, "
+          "convert_to_iter_based=True)]\n")
+
+
+@pytest.mark.parametrize('schedule, options, expected', [
+    (ONE_CYCLE, {'max_epochs': 2}, 'total_steps=16, .* asks for end=32, total_steps=32'),
+    (ONE_CYCLE, {'lr': 0.2}, 'eta_max=0.1, .* asks for eta_max=0.2'),
+    (COSINE, {'max_epochs': 2}, 'end=16, T_max=16, .* asks for end=32, T_max=32'),
+    ('', {'lr': 0.2}, r'lr=\[0.1\], .* asks for lr=\[0.2\]')])
+def test_a_resumed_training_refuses_a_schedule_that_it_can_not_follow(tmp_path, schedule, options,
+                                                                      expected):
+    config = write_config(tmp_path, schedule)
+    first = train(load_config(config), work_dir=str(tmp_path / 'run'))
+    with pytest.raises(UserError, match=expected):
+        train(load_config(config, options), work_dir=str(tmp_path / 'run'), resume='auto')
+    assert train(load_config(config), work_dir=str(tmp_path / 'run'), resume='auto') == first
+
+
+@pytest.mark.parametrize('damage', [b'{"step": 3, "lo', b'{"ste\n\x00\xff\n'])
+def test_a_resumed_training_goes_on_where_a_crash_left_a_broken_log(tmp_path, damage):
+    config = write_config(tmp_path)
+    train(load_config(config), work_dir=str(tmp_path / 'run'))
+    scalars_json, = tmp_path.glob('run/*/vis_data/scalars.json')
+    scalars_json.write_bytes(scalars_json.read_bytes() + damage)
+    (tmp_path / 'run/curves.png').unlink()
+    last = train(load_config(config, {'max_epochs': 2}), work_dir=str(tmp_path / 'run'),
+                 resume='auto')
+    assert last.name == 'epoch_2.pth'
+    cut = b'\n' not in damage
+    said = 'the last record is cut off' if cut else 'CurvesHook drew nothing: UserError'
+    assert (tmp_path / 'run/curves.png').exists() == cut
+    assert f'{scalars_json}, line 17' in log_of(tmp_path / 'run')
+    assert said in log_of(tmp_path / 'run')
 
 
 def test_the_callers_config_stays_as_it_was(tmp_path):
