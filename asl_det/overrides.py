@@ -266,7 +266,7 @@ def _check_read(cfg: Config, key: str) -> None:
         raise UserError(f'{where} would be ignored: the model has its own, use '
                         f'model.{key}=')
     if name not in READ:
-        places = [place for place in _places(cfg, cfg[name])] if cfg.get(name) else []
+        places = _places(cfg, cfg[name]) if cfg.get(name) else []
         if places:
             instead = f': {name} was put into the config where it is read: change ' + ', '.join(
                 f'{".".join([place, *inner])}=' for place in places[:4])
@@ -341,9 +341,11 @@ def _map_strings(node: Any, change: Callable[[str], str]) -> Any:
 def _places(cfg: Config, value: Any) -> List[str]:
     """The keys that are read and hold ``value``; numbers are too common to tell."""
     found: List[str] = []
+    if isinstance(value, dict):
+        value = {key: inner for key, inner in value.items() if key != '_delete_'}
 
     def walk(node: Any, where: str) -> None:
-        if type(node) is type(value) and node == value:
+        if node == value:
             found.append(where)
         elif isinstance(node, dict):
             for key, inner in node.items():

@@ -188,7 +188,8 @@ def test_a_resumed_training_refuses_a_schedule_that_it_can_not_follow(tmp_path, 
 def test_a_resumed_training_goes_on_where_a_crash_left_a_broken_log(tmp_path, damage):
     config = write_config(tmp_path)
     train(load_config(config), work_dir=str(tmp_path / 'run'))
-    scalars_json, = tmp_path.glob('run/*/vis_data/scalars.json')
+    started, = tmp_path.glob('run/*/')  # in another second than the run that resumes
+    scalars_json = started.rename(tmp_path / 'run/20240101_000000') / 'vis_data/scalars.json'
     scalars_json.write_bytes(scalars_json.read_bytes() + damage)
     (tmp_path / 'run/curves.png').unlink()
     last = train(load_config(config, {'max_epochs': 2}), work_dir=str(tmp_path / 'run'),
