@@ -2,10 +2,10 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
-import mmdet
 import mmengine
 import torch
 from mmengine.config import Config
@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 import asl_det
 from asl_det.errors import UserError
+from asl_det.identity import hold, versions
 
 COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
              'folders annotations, train2017 and val2017, or edit data_root in a config of yours')
@@ -77,7 +78,8 @@ def train(cfg: Config,
         The last checkpoint.
 
     Raises:
-        UserError: if data or a checkpoint is missing.
+        UserError: if data or a checkpoint is missing, or another process
+            trains in ``work_dir``.
     """
     cfg.work_dir = work_dir
     cfg.launcher = launcher
@@ -97,7 +99,8 @@ def train(cfg: Config,
         cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
     runner = build_runner(cfg)
     runner.register_hook(asl_det.hooks.CurvesHook(), priority='VERY_LOW')
-    runner.train()
+    with hold(work_dir) if mmengine.dist.is_main_process() else nullcontext():
+        runner.train()
     return Path((Path(work_dir) / 'last_checkpoint').read_text().strip())
 
 
@@ -159,12 +162,6 @@ def build_runner(cfg: Config) -> Runner:
         wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
         cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def versions() -> Dict[str, str]:
-    """The versions that a measured result depends on."""
-    return dict(asl_det=asl_det.__version__, torch=torch.__version__, mmdet=mmdet.__version__,
-                mmengine=mmengine.__version__)
 
 
 def default_work_dir(config: str) -> str:

@@ -12,6 +12,8 @@ from asl_det.errors import UserError
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.registry import TRANSFORMS
 
+FEATURES = 'features.json'  # says what the features of a folder were made with
+
 
 @TRANSFORMS.register_module()
 class TorchvisionTransform(BaseTransform):
