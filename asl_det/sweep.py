@@ -319,7 +319,12 @@ def _train(config: str, settings: Settings, folder: Path, gpu: Optional[str], th
     train(cfg, work_dir=str(folder), resume=resume)
     metrics = last_metrics(read_scalars(folder))
     if (folder / FILE).exists():
-        metrics.update({f'train/{name}': value for name, value in last_epoch(folder).items()})
+        try:
+            means = last_epoch(folder)
+        except (ValueError, KeyError) as error:  # a cut line is not worth the run
+            print(f'no means of the last epoch: {folder / FILE}: {error!r}')
+        else:
+            metrics.update({f'train/{name}': value for name, value in means.items()})
     _write(folder / RESULT, dict(metrics=metrics, seconds=round(time.time() - start)))
 
 

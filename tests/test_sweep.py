@@ -147,24 +147,26 @@ def test_values_are_read_as_cfg_options_are_and_lists_keep_their_commas():
 def quick(monkeypatch, tmp_path):
     """A config whose trainings take no time: they log their settings as a metric."""
     def train(cfg, *, work_dir, resume=None):
-        if cfg.value < 0:
-            raise UserError(f'value {cfg.value} is negative')
+        value = cfg.model['value']
+        if value < 0:
+            raise UserError(f'value {value} is negative')
         logs = Path(work_dir, '1', 'vis_data')
         logs.mkdir(parents=True)
-        scalars = dict(step=1, **{f'x/{name}': cfg.value + cfg.randomness.seed
-                                  for name in ('mAP', *cfg.get('more', ()))})
+        scalars = dict(step=1, **{f'x/{name}': value + cfg.randomness.seed
+                                  for name in ('mAP', *cfg.model.more)})
         (logs / 'scalars.json').write_text(json.dumps(scalars) + '\n')
 
     monkeypatch.setattr(asl_det.sweep, 'train', train)
     path = tmp_path / 'config.py'
-    path.write_text('value = 1\n')
+    path.write_text('model = dict(value=1, more=[])\n')
     return path
 
 
 def test_one_failed_run_leaves_the_table_of_the_others(quick, tmp_path, monkeypatch, capsys):
     work = tmp_path / 'work'
-    message = run(monkeypatch, quick, '--work-dir', work, '--seeds', 0, 1, '--grid', 'value=-1,2',
-                  '--variant', 'more', 'more=F1,AP')
+    message = run(monkeypatch, quick, '--work-dir', work, '--seeds', 0, 1, '--grid',
+                  'model.value=-1,2',
+                  '--variant', 'more', 'model.more=F1,AP')
     assert message.startswith('error: 2 of 6 runs failed, the others are kept')
     assert 'value--1/seed1: ' in message and 'value -1 is negative' in message
     assert f'{work}/value--1/seed1/train.log' in message and '\n' not in message
@@ -186,14 +188,29 @@ def test_a_run_that_was_killed_is_said_to_have_been(quick, tmp_path, monkeypatch
         'a/seed0': f'ended by signal 9: it wrote nothing ({tmp_path}/work/a/seed0/train.log)'}
 
 
+def test_a_broken_record_of_the_monitor_costs_its_means_and_not_the_run(quick, tmp_path,
+                                                                        monkeypatch):
+    train = asl_det.sweep.train
+
+    def with_monitor(cfg, *, work_dir, resume=None):
+        train(cfg, work_dir=work_dir)
+        text = ['{"step": 1, "epo\n{"step": 2, "epoch": 0, "prob_pos": 0.5}\n', '']
+        Path(work_dir, 'probabilities.jsonl').write_text(text[cfg.randomness.seed])
+
+    monkeypatch.setattr(asl_det.sweep, 'train', with_monitor)
+    record = sweep(str(quick), {'a': {}}, [0, 1], str(tmp_path / 'work'))
+    assert record['failed'] == {} and list(record['variants']['a']['metrics']) == ['x/mAP']
+    assert 'no means of the last epoch' in (tmp_path / 'work/a/seed0/train.log').read_text()
+
+
 def test_a_metric_that_one_seed_lacks_is_a_gap(quick, tmp_path):
     record = sweep(str(quick), {'a': {}}, [0, -2], str(tmp_path / 'work'),
-                   options={'more': ['F1']})
+                   options={'model.more': ['F1']})
     assert record['variants']['a']['metrics']['x/F1']['values'] == [1, -1]
     result = tmp_path / 'work/a/seed-2/result.json'
     result.write_text(result.read_text().replace('x/F1', 'x/F2'))
     record = sweep(str(quick), {'a': {}}, [0, -2], str(tmp_path / 'work'),
-                   options={'more': ['F1']})
+                   options={'model.more': ['F1']})
     metrics = record['variants']['a']['metrics']
     assert metrics['x/F1'] == dict(mean=1, std=None, values=[1, None])
     assert metrics['x/F2'] == dict(mean=-1, std=None, values=[None, -1])
@@ -207,8 +224,8 @@ def data_config(quick, tmp_path, monkeypatch):
         (tmp_path / name / 'train.json').write_text(f'["{name}"]')
         (tmp_path / name / 'images' / '1.png').write_text('an image')
     monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'one'))
-    quick.write_text("value = 1\nmodel = dict(depth=18)\ntrain_dataloader = dict(dataset=dict("
-                     "data_root='{{$DATA_ROOT:x}}', ann_file='train.json', "
+    quick.write_text("model = dict(value=1, more=[], depth=18)\n"
+                     "train_dataloader = dict(dataset=dict(data_root='{{$DATA_ROOT:x}}', ann_file='train.json', "
                      "data_prefix=dict(img_path='images')))\n")
     return quick
 
@@ -260,7 +277,7 @@ def test_the_record_of_a_run_has_config_data_and_code(data_config, tmp_path, mon
     assert run(monkeypatch, data_config, '--work-dir', tmp_path / 'work', '--variant', 'a',
                '--seeds', 3) is None
     found = json.loads((tmp_path / 'work/a/seed3/run.json').read_text())
-    assert found['config']['model'] == dict(depth=18)
+    assert found['config']['model'] == dict(value=1, more=[], depth=18)
     assert found['config']['randomness']['seed'] == 3
     assert list(found['data']) == [f'{tmp_path}/one/images', f'{tmp_path}/one/train.json']
     assert {'asl_det', 'asl_det_source', 'torch', 'mmdet', 'mmengine'} == set(found['code'])
@@ -349,7 +366,7 @@ def test_mistakes_in_a_sweep_are_said_before_it_starts(quick, tmp_path, monkeypa
             (['--variant', 'a', '--jobs', 0], 'expected at least 1'),
             (['--variant', 'a', 'b'], 'expected KEY=VALUE'),
             (['--grid', 'a'], 'expected KEY=VALUE'),
-            (['--grid', 'value=1,1.0'], 'stands there twice'),
+            (['--grid', 'model.value=1,1.0'], 'stands there twice'),
             ([], 'there is nothing to compare')]:
         assert says in run(monkeypatch, quick, *work, *args)
     assert not (tmp_path / 'work').exists()

@@ -128,8 +128,11 @@ def test_scores_that_are_no_probabilities_of_these_labels_are_refused():
 
 
 def test_the_balance_is_drawn_with_and_without_scores(tmp_path):
-    files = plot_balance(compare(*made_up_baseline()), tmp_path / 'one', 0.8)
-    files += plot_balance(assumed_ranges(POSITIVES, NEGATIVES)['records'], tmp_path / 'two', 0.8)
+    records = compare(*made_up_baseline())
+    files = plot_balance(records, tmp_path / 'one', 0.8)
+    ranges = [dict(r, **{name: (r[name] - 0.1, r[name] + 0.1) for name in ('grad_pos', 'delta_p')})
+              for r in records]
+    files += plot_balance(ranges, tmp_path / 'two', 0.8)
     assert [f.name for f in files] == ['one.png', 'one.pdf', 'two.png', 'two.pdf']
     assert all(f.stat().st_size > 5000 for f in files)
 
