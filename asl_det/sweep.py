@@ -21,6 +21,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asl_det.analysis.curves import read_scalars
+from asl_det.analysis.sweep import show
 from asl_det.analysis.training_curves import last_epoch
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError
@@ -168,15 +169,6 @@ def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def show(value: Optional[Dict[str, Any]]) -> str:
-    """``0.812 ± 0.004``, with ``(2 of 3)`` where seeds are missing; a dash for nothing."""
-    if value is None:
-        return '–'
-    missing = value['values'].count(None)
-    return (f'{value["mean"]:.3f}' + (f' ± {value["std"]:.3f}' if value['std'] is not None else '')
-            + (f' ({len(value["values"]) - missing} of {len(value["values"])})' if missing else ''))
-
-
 def last_metrics(scalars: Dict[str, Tuple[List[float], List[float]]]) -> Dict[str, float]:
     """The metrics (names with a slash) of the last validation of a run."""
     return {name: values[-1] for name, (_, values) in scalars.items() if '/' in name}
@@ -213,7 +205,7 @@ def _check_records(folders: Dict[Run, Path], identities: Dict[Run, Dict[str, Any
         rest = len(changes) - MOST_DIFFERENCES
         text = '; '.join(changes[:MOST_DIFFERENCES]) + (f'; {rest} more' if rest > 0 else '')
         raise UserError(f'{folder} holds a run made with something else ({text})'
-                        + (f', as do {len(other) - 1} other folders' if len(other) > 1 else '')
+                        + (f' and {len(other) - 1} more folders do' if len(other) > 1 else '')
                         + ': give another --work-dir, or --anew to put such runs aside and train '
                         'them again')
     for folder in other:

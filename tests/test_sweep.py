@@ -16,11 +16,11 @@ import torch
 import asl_det.analysis.sweep
 import asl_det.identity
 import asl_det.sweep
-from asl_det.analysis.sweep import plot_sweep
+from asl_det.analysis.sweep import plot_sweep, show
 from asl_det.datasets.digits import make_digits
 from asl_det.errors import UserError
 from asl_det.identity import hold
-from asl_det.sweep import grid_variants, show, sweep, table
+from asl_det.sweep import grid_variants, sweep, table
 
 CONFIG = 'configs/multilabel/resnet18-w16_asl_digits.py'
 LOSS = 'model.head.loss'
@@ -89,6 +89,8 @@ def test_bars_start_at_zero(monkeypatch):
     axes = drawn(monkeypatch, record({'bce': 0.5, 'asl': 0.6}), {})
     assert axes.get_xlim()[0] == 0 and axes.get_xlim()[1] >= 0.61
     assert [b.get_x() for b in axes.patches] == [0, 0]
+    assert [t.get_text() for t in axes.texts] == ['0.500 ± 0.010', '0.600 ± 0.010']
+    assert axes.get_xlabel() == 'mAP, mean of 2 seeds'
 
 
 def test_what_a_variant_lacks_is_a_gap_in_every_figure(monkeypatch):
@@ -98,7 +100,7 @@ def test_what_a_variant_lacks_is_a_gap_in_every_figure(monkeypatch):
     assert line.get_xdata().tolist() == [1, 2]
     assert np.isnan(line.get_ydata()[1]) and line.get_ydata()[0] == 0.6
     axes = drawn(monkeypatch, with_gap(), {'a.g': [0, 1], 'a.m': [0]})
-    assert [t.get_text() for t in axes.texts] == ['none', '0.600\n±0.010']
+    assert [t.get_text() for t in axes.texts] == ['none', '0.600\n± 0.010 (1 of 2)']
 
 
 def test_named_settings_beside_a_heat_map_are_in_its_title(monkeypatch):
@@ -225,8 +227,8 @@ def data_config(quick, tmp_path, monkeypatch):
         (tmp_path / name / 'images' / '1.png').write_text('an image')
     monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'one'))
     quick.write_text("model = dict(value=1, more=[], depth=18)\n"
-                     "train_dataloader = dict(dataset=dict(data_root='{{$DATA_ROOT:x}}', ann_file='train.json', "
-                     "data_prefix=dict(img_path='images')))\n")
+                     "train_dataloader = dict(dataset=dict(data_root='{{$DATA_ROOT:x}}', "
+                     "ann_file='train.json', data_prefix=dict(img_path='images')))\n")
     return quick
 
 

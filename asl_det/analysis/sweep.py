@@ -38,7 +38,8 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
     grid = grid or {}
     size = math.prod(map(len, grid.values())) if grid else 0
     keys = [' = '.join(k.split('.')[-1] for k in keys.split(',')) for keys in grid]
-    label = f'{name.split("/")[-1]}, mean of {len(record["seeds"])} seeds'
+    seeds = len(record['seeds'])
+    label = name.split('/')[-1] + (f', mean of {seeds} seeds' if seeds > 1 else ', one seed')
     values = list(grid.values())
     if len(grid) == 1 and all(isinstance(v, (int, float)) for v in values[0]):
         order = np.argsort(values[0])
@@ -51,29 +52,36 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
         axes.set(xlabel=keys[0], ylabel=label)
         axes.grid(alpha=0.3)
     elif len(grid) == 2:
-        _heat_map(axes, values, mean[:size], std[:size])
-        beside = [f'{n} {m:.3f}' for n, m in zip(names[size:], mean[size:], strict=True)]
+        _heat_map(axes, values, mean[:size], found[:size])
+        beside = [f'{n} {show(f)}' for n, f in zip(names[size:], found[size:], strict=True)]
         axes.set(xlabel=keys[1], ylabel=keys[0], title='\n'.join([label, *beside]))
     else:
         bars = axes.barh(range(len(names)), mean, xerr=std, capsize=3, color='#56b4e9')
-        texts = [f'{f["mean"]:.3f}' if f else 'none' for f in found]
-        axes.bar_label(bars, texts, label_type='center', fontsize='small')
+        axes.bar_label(bars, [show(f) if f else 'none' for f in found], label_type='center',
+                       fontsize='small')
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel=label)
         axes.invert_yaxis()
     return save(figure, folder / 'sweep')
 
 
-def _heat_map(axes: Axes, values: List[List[Any]], mean: np.ndarray, std: np.ndarray) -> None:
+def show(value: Optional[Dict[str, Any]]) -> str:
+    """``0.812 ± 0.004``, with ``(2 of 3)`` where seeds are missing; a dash for nothing."""
+    if value is None:
+        return '–'
+    missing = value['values'].count(None)
+    return (f'{value["mean"]:.3f}' + (f' ± {value["std"]:.3f}' if value['std'] is not None else '')
+            + (f' ({len(value["values"]) - missing} of {len(value["values"])})' if missing else ''))
+
+
+def _heat_map(axes: Axes, values: List[List[Any]], mean: np.ndarray, found: List[Any]) -> None:
     rows, columns = values
     shape = (len(rows), len(columns))
-    mean, std = np.reshape(mean, shape), np.reshape(std, shape)
-    axes.imshow(mean, cmap='viridis', aspect='auto', origin='lower')
+    axes.imshow(np.reshape(mean, shape), cmap='viridis', aspect='auto', origin='lower')
     there = mean[np.isfinite(mean)]
     middle = (there.min() + there.max()) / 2 if len(there) else 0
-    for i, j in np.ndindex(shape):
-        text = f'{mean[i, j]:.3f}\n±{std[i, j]:.3f}' if np.isfinite(mean[i, j]) else 'none'
-        axes.text(j, i, text, ha='center', va='center', fontsize='small',
-                  color='white' if mean[i, j] < middle else 'black')
+    for (i, j), level, value in zip(np.ndindex(shape), mean, found, strict=True):
+        axes.text(j, i, show(value).replace(' ', '\n', 1) if value else 'none', ha='center',
+                  va='center', fontsize='small', color='white' if level < middle else 'black')
     axes.set_yticks(range(len(rows)), map(str, rows))
     axes.set_xticks(range(len(columns)), map(str, columns))
