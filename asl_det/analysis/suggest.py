@@ -164,10 +164,11 @@ def suggest(scores: np.ndarray, targets: np.ndarray, *, margin_share: float = MA
     images = int(image.max()) + 1
     negatives = np.sort(p[~y])
     clip = float(np.quantile(negatives, margin_share))
-    gradient = np.stack([_absolute_gradient(p, y, gamma, clip) for gamma in FINE_GAMMAS])
     # Sums by image, so that images can be drawn again.
-    pos, neg = (np.stack([np.bincount(image[chosen], g[chosen], images) for g in gradient])
-                for chosen in (y, ~y))
+    pos, neg = np.zeros((2, len(FINE_GAMMAS), images))
+    for i, gamma in enumerate(FINE_GAMMAS):
+        gradient = _absolute_gradient(p, y, gamma, clip)
+        pos[i], neg[i] = (np.bincount(image[c], gradient[c], images) for c in (y, ~y))
     gamma = _first_gamma(pos.sum(1) / (pos + neg).sum(1), gradient_share)
     clips, gammas = [], []
     rng = np.random.default_rng(0)

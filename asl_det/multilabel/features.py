@@ -64,6 +64,7 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
         module.to(get_device()).eval()
 
     record = json.loads(json.dumps(dict(
+        files='float16 (2, C, h, w): as it is and mirrored; named by the sha256 of the image file',
         backbone=cfg.model.backbone.to_dict(), weights=_hash_weights(first),
         preprocessor=cfg.model.data_preprocessor.to_dict(),
         pipeline=[dict(step) for step in pipeline]), default=str))
