@@ -3,10 +3,10 @@
 import copy
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
-import mmdet
 import mmengine
 import torch
 from mmengine.config import Config
@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import asl_det
 from asl_det.errors import UserError
+from asl_det.identity import hold, versions
 from asl_det.overrides import (
     apply_options,
     check_one_cycle,
@@ -113,8 +114,9 @@ def train(cfg: Config,
         The last checkpoint, or None if the config writes none.
 
     Raises:
-        UserError: if data or a checkpoint is missing, or the schedule does
-            not fit, to itself or to the resumed checkpoint.
+        UserError: if data or a checkpoint is missing, another process trains
+            in ``work_dir``, or the schedule does not fit, to itself or to the
+            resumed checkpoint.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
@@ -141,7 +143,8 @@ def train(cfg: Config,
     runner.register_hook(asl_det.hooks.CurvesHook())
     if cfg.get('resume'):
         runner.register_hook(asl_det.hooks.SameScheduleHook())
-    runner.train()
+    with hold(work_dir) if is_main_process() else nullcontext():
+        runner.train()
     barrier()  # a launcher ends all processes when one fails, so none may run ahead
     written = [h.last_ckpt for h in runner.hooks if isinstance(h, CheckpointHook) and h.last_ckpt]
     if not written and cfg.get('resume'):  # there was nothing left to train
@@ -230,12 +233,6 @@ def build_runner(cfg: Config) -> Runner:
         if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
             cfg.model_wrapper_cfg.setdefault('device_ids', None)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def versions() -> Dict[str, str]:
-    """The versions that a measured result depends on."""
-    return dict(asl_det=asl_det.__version__, torch=torch.__version__, mmdet=mmdet.__version__,
-                mmengine=mmengine.__version__)
 
 
 def default_work_dir(config: str) -> str:

@@ -1,26 +1,38 @@
 """Ordinary trainings over a grid of settings and seeds, with mean and spread."""
 
 import json
+import math
 import multiprocessing
 import os
 import re
+import signal
 import statistics
-import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
+from itertools import count
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asl_det.engine import load_config, train, versions
+from asl_det.analysis.curves import read_scalars
+from asl_det.analysis.sweep import show
+from asl_det.analysis.training_curves import last_epoch
+from asl_det.engine import load_config, train
 from asl_det.errors import UserError
 from asl_det.hooks.probability_monitor import FILE
+from asl_det.identity import differences, hold, run_identity, versions
 
 Settings = Dict[str, Any]
 Variants = Dict[str, Settings]
+Run = Tuple[str, int]  # variant and seed
+RECORD, RESULT, LOG = 'run.json', 'result.json', 'train.log'
+MOST_DIFFERENCES = 6  # in one line
 
 
 def sweep(config: str,
@@ -29,80 +41,68 @@ def sweep(config: str,
           work_dir: str,
           *,
           options: Optional[Settings] = None,
-          jobs: int = 1) -> Dict[str, Any]:
+          jobs: int = 1,
+          gpus: Sequence[str] = (),
+          anew: bool = False) -> Dict[str, Any]:
     """Train every variant with every seed.
 
     A run is what ``tools/train.py`` would do, in ``<work_dir>/<variant>/seed<n>``
     with its output in ``train.log``. Finished runs are not repeated and
-    interrupted ones continue, so the same call goes on where it was.
+    interrupted ones continue, so the same call goes on where it was. What a
+    run was made with (:func:`asl_det.identity.run_identity`) is in its
+    ``run.json``; a run of anything else is not used. The runs end with the
+    process that called this, however it ends.
 
     Args:
         config: config file.
         variants: name -> dotted keys of the config and their values.
         seeds: one training each.
-        work_dir: folder of the sweep.
+        work_dir: folder of the sweep; one process at a time.
         options: dotted keys and values for all runs.
         jobs: runs at a time; the CPU's cores are shared among them.
+        gpus: as in ``CUDA_VISIBLE_DEVICES``; one run at a time on each, in
+            the place of ``jobs``.
+        anew: a run made with something else is put aside (``seed<n>.old1``)
+            and trained again, not an error.
 
     Returns:
-        A record with command, commit, versions and, for every variant, the
+        A record with command, versions and, for every variant, the
         settings and ``metrics``: name -> ``mean``, ``std`` (of the sample,
-        None for one seed) and ``values`` of the last validation, and as
-        ``train/...`` the means of the last epoch from a
-        ``ProbabilityMonitorHook``. Also written to ``<work_dir>/sweep.json``.
+        None for one value) and ``values``, one a seed, of the last
+        validation, and as ``train/...`` the means of the last epoch from a
+        ``ProbabilityMonitorHook``. A value is None where a run failed or did
+        not report the metric. ``failed`` has a text for every run that did.
+        Also written to ``<work_dir>/sweep.json``.
 
     Raises:
-        UserError: if a run fails, or the folder holds a run of this name with
-            other settings.
+        UserError: if a folder holds a run made with something else, another
+            sweep uses ``work_dir``, a seed stands twice, or the name of a
+            variant can not be that of a folder.
     """
+    _check_arguments(variants, seeds, jobs)
     options = dict(options or {})
     runs = [(name, seed) for seed in seeds for name in variants]
     folders = {run: Path(work_dir, run[0], f'seed{run[1]}') for run in runs}
-    for (name, seed), folder in folders.items():
-        _claim(folder, dict(config=config, settings={**options, **variants[name]}, seed=seed))
-    todo = [run for run in runs if not (folders[run] / 'result.json').exists()]
-    import mmdet.datasets  # noqa: F401  once, before the runs are forked
-    import mmdet.models  # noqa: F401
-
-    failed = []
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns) as progress:
-        task = progress.add_task('runs', total=len(runs), completed=len(runs) - len(todo))
-        running = {}
-        try:
-            while todo or running:
-                while todo and len(running) < jobs:
-                    run = todo.pop(0)
-                    process = multiprocessing.get_context('fork').Process(
-                        target=_train, args=(config, {**options, **variants[run[0]]}, run[1],
-                                             folders[run], max(1, (os.cpu_count() or 1) // jobs)))
-                    process.start()
-                    running[process.sentinel] = (run, process)
-                for sentinel in wait(list(running)):
-                    run, process = running.pop(sentinel)
-                    process.join()
-                    if not (folders[run] / 'result.json').exists():
-                        failed.append(run)
-                    progress.advance(task)
-        finally:
-            for _, process in running.values():
-                process.terminate()
-    if failed:
-        logs = ', '.join(str(folders[run] / 'train.log') for run in failed)
-        raise UserError(f'{len(failed)} of {len(runs)} runs failed, the others are kept: {logs}')
-
-    record = dict(config=config, options=options, command=' '.join(sys.argv), commit=git_commit(),
-                  versions=versions(),
-                  seeds=list(seeds), variants={})
-    for name, settings in variants.items():
-        results = [json.loads((folders[name, seed] / 'result.json').read_text())['metrics']
-                   for seed in seeds]
-        record['variants'][name] = dict(settings=settings, metrics={
-            metric: dict(mean=statistics.fmean(values), values=values,
-                         std=statistics.stdev(values) if len(values) > 1 else None)
-            for metric in results[0] for values in [[r[metric] for r in results]]})
-    _write(Path(work_dir, 'sweep.json'), record)
+    settings = {run: {**options, **variants[run[0]], 'randomness.seed': run[1]} for run in runs}
+    made_with = versions()
+    with hold(work_dir):
+        seen: Dict[str, str] = {}
+        identities = {run: run_identity(load_config(config, settings[run]), seen) for run in runs}
+        _check_records(folders, identities, anew)
+        for run in runs:
+            _write(folders[run] / RECORD, identities[run])
+        todo = [run for run in runs if _result(folders[run]) is None]
+        codes = _train_all({run: (config, settings[run], folders[run]) for run in todo},
+                           len(runs), list(gpus) or [None] * jobs)
+        results = {run: _result(folders[run]) for run in runs}
+        failed = {f'{run[0]}/seed{run[1]}': _why(folders[run] / LOG, codes[run])
+                  for run in todo if results[run] is None}
+        record = dict(config=config, options=options, command=' '.join(sys.argv),
+                      versions=made_with, seeds=list(seeds), failed=failed, variants={
+                          name: dict(settings=variants[name], metrics=_summarize(
+                              [results[name, seed] for seed in seeds]))
+                          for name in variants})
+        _write(Path(work_dir, 'sweep.json'), record)
     return record
 
 
@@ -112,18 +112,38 @@ def grid_variants(grid: Dict[str, List[Any]]) -> Variants:
     Args:
         grid: dotted key, or several joined by ``,`` that share a value, ->
             values.
+
+    Raises:
+        UserError: if a value stands twice.
     """
     variants: Variants = {'': {}}
     for keys, values in grid.items():
         short = keys.split(',')[0].split('.')[-1]
-        variants = {f'{name}{"_" if name else ""}{short}-{value}':
+        for i, value in enumerate(values):
+            # True equals 1 in Python, but not in a config.
+            if any(value == other and isinstance(value, bool) == isinstance(other, bool)
+                   for other in values[:i]):
+                raise UserError(f'--grid {keys}: the value {value} stands there twice')
+        variants = {f'{name}{"_" if name else ""}{short}-{_as_name(value)}':
                     {**settings, **dict.fromkeys(keys.split(','), value)}
                     for name, settings in variants.items() for value in values}
+    if len(variants) != math.prod(map(len, grid.values())):
+        raise UserError('--grid: some values have the same name as a folder; name them with '
+                        '--variant')
     return variants
+
+
+def metric_names(record: Dict[str, Any]) -> List[str]:
+    """The metrics that any run of a sweep reported."""
+    return list(dict.fromkeys(m for v in record['variants'].values() for m in v['metrics']))
 
 
 def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
     """The sweep as a Markdown table, mean and standard deviation over seeds.
+
+    A dash stands where a variant lacks the metric; where fewer seeds than
+    the sweep's reported it, the cell says how many. Failed runs are listed
+    below.
 
     Args:
         record: what :func:`sweep` returns.
@@ -132,8 +152,7 @@ def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
     Raises:
         UserError: if a pattern fits no metric.
     """
-    variants = record['variants']
-    known = list(next(iter(variants.values()))['metrics'])
+    known = metric_names(record)
     chosen = []
     for pattern in metrics:
         found = [m for m in known if re.fullmatch(pattern, m)]
@@ -142,24 +161,12 @@ def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
         chosen += [m for m in found if m not in chosen]
     lines = ['| | ' + ' | '.join(m.split('/')[-1] for m in chosen) + ' |',
              '| --- ' * (len(chosen) + 1) + '|']
-    for name, variant in variants.items():
-        cells = [show(variant['metrics'][m]) for m in chosen]
+    for name, variant in record['variants'].items():
+        cells = [show(variant['metrics'].get(m)) for m in chosen]
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+    lines += [''] * bool(record.get('failed'))
+    lines += [f'- failed: {run}: {why}' for run, why in record.get('failed', {}).items()]
     return '\n'.join(lines) + '\n'
-
-
-def show(value: Dict[str, Any]) -> str:
-    """``0.812 ± 0.004``."""
-    return f'{value["mean"]:.3f}' + (f' ± {value["std"]:.3f}' if value['std'] is not None else '')
-
-
-def git_commit() -> Optional[str]:
-    """The commit of the working directory, marked if files differ from it."""
-    try:
-        return subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True,
-                              text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def last_metrics(scalars: Dict[str, Tuple[List[float], List[float]]]) -> Dict[str, float]:
@@ -167,34 +174,182 @@ def last_metrics(scalars: Dict[str, Tuple[List[float], List[float]]]) -> Dict[st
     return {name: values[-1] for name, (_, values) in scalars.items() if '/' in name}
 
 
-def _claim(folder: Path, run: Dict[str, Any]) -> None:
-    path = folder / 'run.json'
-    run = json.loads(json.dumps(run, default=str))
-    if path.exists():
-        found = json.loads(path.read_text())
-        if found != run:
-            raise UserError(f'{folder} holds a run with other settings ({found}, asked {run}): '
-                            'choose another --work-dir, or delete it')
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(path, run)
+def _check_arguments(variants: Variants, seeds: Sequence[int], jobs: int) -> None:
+    for name in variants:
+        if not name or name.startswith('.') or Path(name).name != name:
+            raise UserError(f'a variant is named {name!r}: expected the name of a folder')
+    if len(set(seeds)) != len(seeds):
+        raise UserError(f'seeds {list(seeds)}: one stands there twice')
+    if jobs < 1:
+        raise UserError(f'jobs={jobs}: expected at least 1')
 
 
-def _train(config: str, options: Settings, seed: int, folder: Path, threads: int) -> None:
+def _as_name(value: Any) -> str:
+    """A value as part of the name of a folder."""
+    return re.sub(r'[\s/\\]+', '_', str(value).replace(', ', ','))
+
+
+def _check_records(folders: Dict[Run, Path], identities: Dict[Run, Dict[str, Any]],
+                   anew: bool) -> None:
+    """Refuse folders with other runs, or put them aside."""
+    other = {}
+    for run, folder in folders.items():
+        if folder.is_dir() and any(folder.iterdir()):
+            found = _read(folder / RECORD)
+            changes = (differences(found, identities[run]) if found
+                       else [f'it has no {RECORD} that says what it was made with'])
+            if changes:
+                other[folder] = changes
+    if other and not anew:
+        folder, changes = next(iter(other.items()))
+        rest = len(changes) - MOST_DIFFERENCES
+        text = '; '.join(changes[:MOST_DIFFERENCES]) + (f'; {rest} more' if rest > 0 else '')
+        raise UserError(f'{folder} holds a run made with something else ({text})'
+                        + (f' and {len(other) - 1} more folders do' if len(other) > 1 else '')
+                        + ': give another --work-dir, or --anew to put such runs aside and train '
+                        'them again')
+    for folder in other:
+        folder.rename(next(name for name in (folder.with_name(f'{folder.name}.old{i}')
+                                             for i in count(1)) if not name.exists()))
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def _train_all(todo: Dict[Run, tuple], total: int, slots: List[Optional[str]]) -> Dict[Run, int]:
+    """Train in processes of their own, one a slot (a GPU, or None: a share of the CPU).
+
+    Args:
+        todo: arguments of :func:`_train` by run.
+        total: runs, with those that are finished.
+
+    Returns:
+        The exit codes.
+    """
+    import mmdet.datasets  # noqa: F401  once, before the runs are forked
+    import mmdet.models  # noqa: F401
+
+    context = multiprocessing.get_context(start_method())
+    threads = max(1, (os.cpu_count() or 1) // len(slots))
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+               TimeRemainingColumn(elapsed_when_finished=True))
+    waiting, free, running, codes = list(todo), list(slots), {}, {}
+    with Progress(*columns) as progress:
+        task = progress.add_task('runs', total=total, completed=total - len(todo))
+        try:
+            while waiting or running:
+                while waiting and free:
+                    run, slot = waiting.pop(0), free.pop(0)
+                    process = context.Process(target=_train, args=(*todo[run], slot, threads))
+                    _start(process, slot)
+                    running[process.sentinel] = (run, process, slot)
+                for sentinel in wait(list(running)):
+                    run, process, slot = running.pop(sentinel)
+                    process.join()
+                    codes[run] = process.exitcode
+                    free.append(slot)
+                    progress.advance(task)
+        finally:
+            for _, process, _ in running.values():
+                _end(process)
+    return codes
+
+
+def start_method() -> str:
+    """CUDA does not survive a fork; without a GPU one import serves all runs."""
+    return 'spawn' if torch.cuda.is_available() else 'fork'
+
+
+def _start(process: BaseProcess, gpu: Optional[str]) -> None:
+    """Start a process that sees one GPU: the choice must be there before CUDA is."""
+    before = os.environ.get('CUDA_VISIBLE_DEVICES')
+    try:
+        if gpu is not None:
+            os.environ['CUDA_VISIBLE_DEVICES'] = gpu
+        process.start()
+    finally:
+        if before is not None:
+            os.environ['CUDA_VISIBLE_DEVICES'] = before
+        elif gpu is not None:
+            del os.environ['CUDA_VISIBLE_DEVICES']
+
+
+def _end(process: BaseProcess) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)  # its data loaders too
+    except ProcessLookupError:  # it leads no group yet
+        process.kill()
+    process.join()
+
+
+def _end_with_parent() -> None:
+    """End this process and its children when the sweep ends, even if that was killed."""
+    with suppress(PermissionError):  # it leads a session already
+        os.setpgid(0, 0)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train(config: str, settings: Settings, folder: Path, gpu: Optional[str], threads: int) -> None:
     """One run, in a process of its own."""
-    from asl_det.analysis.curves import read_scalars
-    from asl_det.analysis.training_curves import last_epoch
-    log = open(folder / 'train.log', 'a', buffering=1)  # noqa: SIM115  as long as the process
+    _end_with_parent()
+    log = open(folder / LOG, 'a', buffering=1)  # noqa: SIM115  as long as the process
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     sys.stdout = sys.stderr = log
     torch.set_num_threads(threads)
+    if gpu is not None and not torch.cuda.is_available():
+        raise UserError(f'torch finds no GPU {gpu}')
     start = time.time()
-    train(load_config(config, options), work_dir=str(folder), resume='auto', seed=seed)
+    cfg = load_config(config, settings)
+    # Initial weights of the config count until there is a checkpoint of the run.
+    resume = 'auto' if (folder / 'last_checkpoint').exists() else None
+    train(cfg, work_dir=str(folder), resume=resume)
     metrics = last_metrics(read_scalars(folder))
     if (folder / FILE).exists():
-        metrics.update({f'train/{name}': value for name, value in last_epoch(folder).items()})
-    _write(folder / 'result.json', dict(metrics=metrics, seconds=round(time.time() - start)))
+        try:
+            means = last_epoch(folder)
+        except (ValueError, KeyError) as error:  # a cut line is not worth the run
+            print(f'no means of the last epoch: {folder / FILE}: {error!r}')
+        else:
+            metrics.update({f'train/{name}': value for name, value in means.items()})
+    _write(folder / RESULT, dict(metrics=metrics, seconds=round(time.time() - start)))
+
+
+def _result(folder: Path) -> Optional[Dict[str, float]]:
+    """The metrics of a run; None if it failed."""
+    found = _read(folder / RESULT)
+    return found['metrics'] if found else None
+
+
+def _summarize(results: List[Optional[Dict[str, float]]]) -> Dict[str, Dict[str, Any]]:
+    """Mean, spread and values of every metric that any of the runs has."""
+    metrics = {}
+    for name in dict.fromkeys(m for r in results if r for m in r):
+        values = [r.get(name) if r else None for r in results]
+        there = [v for v in values if v is not None]
+        metrics[name] = dict(mean=statistics.fmean(there), values=values,
+                             std=statistics.stdev(there) if len(there) > 1 else None)
+    return metrics
+
+
+def _why(log: Path, code: int) -> str:
+    """How a failed run ended, the last thing that it said, and where it said it."""
+    lines = log.read_text(errors='replace').split('\n') if log.exists() else []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), 'it wrote nothing')
+    last = last.removeprefix(f'{UserError.__module__}.UserError: ')
+    return (f'ended by signal {-code}: ' if code < 0 else '') + f'{last} ({log})'
+
+
+def _read(path: Path) -> Optional[Dict[str, Any]]:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _write(path: Path, content: Any) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import mmdet
+import numpy as np
 import pytest
 import torch
 
@@ -194,23 +195,65 @@ def test_a_missing_or_broken_image_ends_with_mmcvs_error_that_names_it(digits, t
     assert 'Traceback' in result.stderr
 
 
-def test_labels_figures_and_suggestions_from_the_command_line(tmp_path, monkeypatch, capsys):
-    root = tmp_path / 'digits'
-    assert run_tool('make_digits', monkeypatch, root, '--preset', 'multilabel', '--num-train', 30,
-                    '--num-val', 5, '--hide-labels', 0.5) is None
+def test_figures_from_the_command_line(tmp_path, monkeypatch):
     assert run_tool('plot_loss', monkeypatch, '--out', tmp_path / 'figures') is None
     assert len(list((tmp_path / 'figures').glob('*.pdf'))) == 2
     code = run_tool('plot_loss', monkeypatch, '--clip', 2, '--out', tmp_path)
     assert 'expected gammas' in code
-    config = 'configs/multilabel/resnet18-w16_asl_digits.py'
-    data = ('--data-root', root)
-    capsys.readouterr()
-    assert run_tool('suggest', monkeypatch, config, '--out', tmp_path / 's.json', *data) is None
-    out = capsys.readouterr().out
-    assert '30 images, 10 classes' in out and 'Start with gamma_neg=' in out
-    chosen = json.loads((tmp_path / 's.json').read_text())['chosen']
-    assert chosen['delta_p'] >= 0 and chosen['clip'] == 0.05
-    assert 'none.npz does not exist' in run_tool('suggest', monkeypatch, config, '--scores',
-                                                 'none.npz', *data)
     assert 'ProbabilityMonitorHook' in run_tool('plot_training', monkeypatch, tmp_path)
     assert 'two runs are called' in run_tool('plot_training', monkeypatch, tmp_path, tmp_path)
+
+
+@pytest.fixture(scope='module')
+def hidden_digits(tmp_path_factory):
+    root = tmp_path_factory.mktemp('hidden') / 'digits'
+    make_digits(root, num_train=30, num_val=5, size=64, digit_size=(20, 32), hide_labels=0.5)
+    return ('configs/multilabel/resnet18-w16_asl_digits.py',
+            f'train_dataloader.dataset.data_root={root}')
+
+
+def test_without_a_baseline_there_are_label_statistics_and_ranges_but_no_suggestion(
+        hidden_digits, tmp_path, monkeypatch, capsys):
+    config, data = hidden_digits
+    assert run_tool('suggest', monkeypatch, config, '--out', tmp_path / 's.json', '--figure',
+                    tmp_path / 'figure', '--cfg-options', data) is None
+    out = ' '.join(capsys.readouterr().out.split())
+    assert '30 images, 10 classes' in out and 'negatives for one positive' in out
+    assert 'Cannot tell margin and gamma_neg without a baseline' in out
+    assert 'ranks images alike in every row' in out
+    found = json.loads((tmp_path / 's.json').read_text())
+    assert found['suggestion'] is None
+    assert found['ranges']['gamma_neg'][0] < found['ranges']['gamma_neg'][1]
+    assert (tmp_path / 'figure.png').is_file()
+
+
+def test_with_the_scores_of_a_baseline_margin_and_gamma_come_with_their_reasons(
+        hidden_digits, tmp_path, monkeypatch, capsys):
+    config, data = hidden_digits
+    rng = np.random.default_rng(0)
+    scores = rng.beta(0.2, 1, (400, 10))
+    targets = rng.random((400, 10)) < scores
+    path = tmp_path / 'a.scores.npz'
+    np.savez(path, scores=scores, targets=targets.astype(np.int8), classes=list('0123456789'))
+    assert run_tool('suggest', monkeypatch, config, '--scores', path, '--margin-share', 0.7,
+                    '--out', tmp_path / 's.json', '--cfg-options', data) is None
+    out = ' '.join(capsys.readouterr().out.split())
+    found = json.loads((tmp_path / 's.json').read_text())['suggestion']
+    assert f'Margin {found["clip"]:.3f} (' in out and '70% of the negatives have a lower' in out
+    assert f'gamma_neg {found["gamma_neg"]:.1f} (' in out and '80% from here on' in out
+    assert 'calibrated' not in out
+
+    np.savez(path, scores=scores ** 0.3, targets=targets.astype(np.int8),
+             classes=list('0123456789'))
+    assert run_tool('suggest', monkeypatch, config, '--scores', path, '--cfg-options', data) is None
+    assert 'this is no calibrated baseline' in ' '.join(capsys.readouterr().out.split())
+
+    for content, says in ((dict(scores=scores), 'has no scores as tools/test.py writes them'),
+                          (dict(scores=scores, targets=targets, classes=list('abc')),
+                           'give the scores of a baseline on the same classes')):
+        np.savez(path, **content)
+        assert says in run_tool('suggest', monkeypatch, config, '--scores', path, '--cfg-options',
+                                data)
+    for args, says in ((('--scores', 'none.npz'), 'none.npz does not exist'),
+                       (('--margin-share', 1), 'between 0 and 1')):
+        assert says in run_tool('suggest', monkeypatch, config, *args, '--cfg-options', data)

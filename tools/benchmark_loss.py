@@ -11,7 +11,6 @@ import ctypes
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,6 +26,7 @@ import asl_det  # noqa: F401  makes mmdet.models importable
 from asl_det.analysis.benchmark import plot_benchmark
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
+from asl_det.identity import versions
 from asl_det.losses import AsymmetricLoss, asymmetric_loss
 
 SHAPES = {  # name: rows, classes, kind of target
@@ -72,7 +72,7 @@ def main() -> None:
             results.append(run_case(shape, logits, args, console))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        record = dict(versions(args), results=results)
+        record = dict(circumstances(args), results=results)
         args.out.write_text(json.dumps(record, indent=1) + '\n')
         plot_benchmark(record, args.out.with_suffix('.png'))
         console.print(f'{args.out}, {args.out.with_suffix(".png")}')
@@ -240,20 +240,17 @@ def _status(key: str) -> int:
     raise OSError(f'/proc/self/status has no {key}')
 
 
-def versions(args: argparse.Namespace) -> dict:
+def circumstances(args: argparse.Namespace) -> dict:
     """What a reader needs to run it again."""
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True,
-                            text=True, cwd=Path(__file__).parent).stdout.strip()
     cpu = platform.processor() or platform.machine()
     for line in Path('/proc/cpuinfo').read_text().splitlines() if sys.platform == 'linux' else ():
         if line.startswith('model name'):
             cpu = line.split(':')[1].strip()
             break
     hardware = torch.cuda.get_device_name() if args.device != 'cpu' else cpu
-    return dict(commit=commit, hardware=hardware, threads=args.threads, dtype=args.dtype,
-                device=args.device, rounds=args.rounds, torch=torch.__version__,
-                torchvision=torchvision.__version__, python=platform.python_version(),
-                command='python ' + ' '.join(sys.argv))
+    return dict(versions(), hardware=hardware, threads=args.threads, dtype=args.dtype,
+                device=args.device, rounds=args.rounds, torchvision=torchvision.__version__,
+                python=platform.python_version(), command='python ' + ' '.join(sys.argv))
 
 
 if __name__ == '__main__':

@@ -1,19 +1,29 @@
-"""Suggest gamma_neg and margin for a data set, with the reasons.
+"""Say what labels and a baseline tell about gamma_neg and margin, and what they do not.
 
-    python tools/suggest.py configs/multilabel/resnet18-w16_asl_digits.py
+    python tools/suggest.py CONFIG                                # labels and ranges
     python tools/suggest.py CONFIG --scores results.scores.npz    # of a BCE baseline: tools/test.py
 """
 
 import argparse
 import json
 from pathlib import Path
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 
-from asl_det.analysis.suggest import assumed_scores, compare, label_statistics, suggest
+from asl_det.analysis.suggest import (
+    FINE_GAMMAS,
+    GRADIENT_SHARE,
+    MARGIN_SHARE,
+    assumed_ranges,
+    compare,
+    label_statistics,
+    plot_balance,
+    suggest,
+)
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import check_data, load_config
 from asl_det.errors import UserError
@@ -25,77 +35,166 @@ def parse_args() -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     parser.add_argument('--scores', help='<prefix>.scores.npz of a baseline trained with binary '
-                        'cross-entropy, as tools/test.py --out writes it')
-    parser.add_argument('--target', type=float, default=0.0, help='delta_p to reach')
-    parser.add_argument('--clip', type=float, default=0.05, help='probability margin')
+                        'cross-entropy, as tools/test.py --out writes it, on images that it was '
+                        'not trained on')
+    parser.add_argument('--margin-share', type=float, default=MARGIN_SHARE, metavar='SHARE',
+                        help='share of the negatives that the margin shall let go '
+                        f'(default: {MARGIN_SHARE})')
+    parser.add_argument('--gradient-share', type=float, default=GRADIENT_SHARE, metavar='SHARE',
+                        help='share of the gradient that positives shall have; cross-entropy '
+                        f'gives them one half (default: {GRADIENT_SHARE})')
     parser.add_argument('--out', help='json file')
+    parser.add_argument('--figure', help='file without suffix: the balance over gamma_neg as PNG '
+                        'and PDF')
     return parser.parse_args()
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    if not 0 <= args.clip < 1 or not -1 < args.target < 1:
-        raise UserError('expected --clip in [0, 1) and --target between -1 and 1')
+    if not 0 < args.margin_share < 1 or not 0 < args.gradient_share < 1:
+        raise UserError('expected --margin-share and --gradient-share between 0 and 1')
     cfg = load_config(args.config, config_options(args))
     check_data(cfg, ('train',))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     labels = label_statistics(DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[])))
-    if args.scores:
-        if not Path(args.scores).is_file():
-            raise UserError(f'{args.scores} does not exist: write it with tools/test.py CONFIG '
-                            'CHECKPOINT --out results.json')
-        with np.load(args.scores) as saved:
-            scores, targets = saved['scores'], saved['targets']
-        source = f'the scores of {args.scores}'
-    else:
-        scores, targets = assumed_scores(labels['positives'], labels['negatives'])
-        source = 'assumed scores (calibrated, AUC 0.98 in every class; --scores gives real ones)'
-    records = compare(scores, targets, margins=sorted({0.0, args.clip, 0.1}))
-    chosen = suggest(records, args.target, args.clip)
-    report(labels, source, records, chosen, args)
-    if args.out:
-        content = dict(chosen=chosen, records=records, images=labels['images'],
-                       positives_per_image=labels['positives_per_image'], source=source)
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(args.out).write_text(json.dumps(content, indent=2) + '\n')
-
-
-def report(labels: dict, source: str, records: list, chosen: dict, args: argparse.Namespace
-           ) -> None:
     console = Console()
-    per_positive = labels['negatives'] / np.maximum(labels['positives'], 1)
-    order = np.argsort(per_positive)
-    console.print(f'{labels["images"]} images, {len(labels["classes"])} classes, '
-                  f'{labels["positives_per_image"]:.2f} positives an image, '
-                  f'{int((labels["positives"] == 0).sum())} classes without any')
-    console.print(f'negatives for one positive: median {np.median(per_positive):.0f}; least '
-                  + ', '.join(f'{labels["classes"][c]} {per_positive[c]:.1f}' for c in order[:3])
-                  + '; most '
-                  + ', '.join(f'{labels["classes"][c]} {per_positive[c]:.0f}'
-                              for c in order[:-4:-1]))
-    console.print(f'From {source}:')
-    table = Table('gamma_neg', 'margin', 'positives in the gradient', 'p of positives after',
-                  'p of negatives after', 'delta_p after')
-    for r in records:
-        style = 'bold' if r is chosen else None
-        table.add_row(f'{r["gamma_neg"]:g}', f'{r["clip"]:g}', f'{r["grad_pos"]:.0%}',
-                      f'{r["prob_pos"]:.2f}', f'{r["prob_neg"]:.3f}', f'{r["delta_p"]:+.2f}',
-                      style=style)
-    console.print(table)
-    console.print('Cross-entropy (0, 0) balances the gradients of a calibrated model, and leaves '
-                  'positives less certain than negatives (delta_p < 0) the rarer they are. A '
-                  'higher gamma_neg lets go of easy negatives, so positives end higher.')
-    if chosen is None:
-        console.print(f'No gamma up to {records[-1]["gamma_neg"]:g} reaches delta_p >= '
-                      f'{args.target:g}: the classes are hard to tell apart here. Start with '
-                      'gamma_neg=4, or let adaptive=dict(delta_p_target=...) find it.')
+    report_labels(labels, console)
+    shares = dict(margin_share=args.margin_share, gradient_share=args.gradient_share)
+    if args.scores:
+        scores, targets = read_scores(args.scores, labels['classes'])
+        records = compare(scores, targets)
+        found = dict(suggestion=suggest(scores, targets, **shares), records=records)
+        report_balance(records, f'At the scores of {args.scores}', console)
+        report_suggestion(found['suggestion'], args, console)
     else:
-        console.print(f'Start with gamma_neg={chosen["gamma_neg"]:g}, gamma_pos=0, '
-                      f'clip={chosen["clip"]:g}: the least with which positives end as certain as '
-                      f'negatives (delta_p >= {args.target:g}). Then {chosen["grad_pos"]:.0%} of '
-                      'the first gradient comes from positives. Half and double it on a part of '
-                      'the training set before you believe it.')
+        found = dict(suggestion=None, ranges=assumed_ranges(labels['positives'],
+                                                            labels['negatives'], **shares))
+        low, high = found['ranges']['auc']
+        records = found['ranges']['records']
+        report_balance(records, f'With these labels, in a calibrated classifier whose AUC is '
+                       f'anything from {low:.2f} to {high:.3f}', console)
+        report_nothing(found['ranges'], args, console)
+    if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+        plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in labels.items()}
+        Path(args.out).write_text(json.dumps(dict(labels=plain, scores=args.scores, **shares,
+                                                  **found), indent=2) + '\n')
+    if args.figure:
+        plot_balance(records, args.figure, args.gradient_share)
+
+
+def read_scores(path: str, classes: List[str]) -> tuple:
+    """Scores and targets of a file that has the classes of the config."""
+    if not Path(path).is_file():
+        raise UserError(f'{path} does not exist: write it with tools/test.py CONFIG CHECKPOINT '
+                        '--out results.json')
+    try:
+        with np.load(path) as saved:
+            scores, targets, names = saved['scores'], saved['targets'], saved['classes'].tolist()
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(f'{path} has no scores as tools/test.py writes them: {error}') from None
+    if names != list(classes):
+        raise UserError(f'{path} has the classes {names[:4]} ..., {len(names)} in all, but the '
+                        f'config has {list(classes)[:4]} ..., {len(classes)}: give the scores of '
+                        'a baseline on the same classes')
+    return scores, targets
+
+
+def report_labels(labels: Dict[str, Any], console: Console) -> None:
+    counts = labels['images_by_positives']
+    shown = [f'{n} with {k}' for k, n in enumerate(counts[:5]) if n]
+    shown += [f'{sum(counts[5:])} with 5 or more'] * (sum(counts[5:]) > 0)
+    console.print(f'{labels["images"]} images, {len(labels["classes"])} classes, '
+                  f'{labels["positives_per_image"]:.2f} positives an image ({", ".join(shown)})')
+    total = labels['positives'] + labels['negatives'] + labels['unknown']
+    if labels['unknown'].any():
+        console.print(f'{labels["unknown"].sum() / total.sum():.1%} of the labels are unknown')
+    table = Table('class')
+    for header in ('positives', 'negatives', 'unknown', 'negatives for one positive'):
+        table.add_column(header, justify='right')
+    order = np.argsort(-labels['positives'], kind='stable')
+    # Of many classes the most and the least frequent.
+    for c in order if len(order) <= 10 else [*order[:5], None, *order[-5:]]:
+        if c is None:
+            table.add_row(f'... {len(order) - 10} more')
+            continue
+        positives, negatives = labels['positives'][c], labels['negatives'][c]
+        table.add_row(labels['classes'][c], str(positives), str(negatives),
+                      str(labels['unknown'][c]),
+                      f'{negatives / positives:.1f}' if positives else 'no positives')
+    console.print(table)
+    has = labels['positives'] > 0
+    ratio = labels['negatives'][has] / labels['positives'][has]
+    if has.any():
+        console.print(f'Negatives for one positive: {ratio.min():.1f} to {ratio.max():.0f}, median '
+                      f'{np.median(ratio):.0f}; {int((~has).sum())} classes without positives.')
+
+
+def report_balance(records: List[Dict[str, Any]], title: str, console: Console) -> None:
+    table = Table('gamma_neg', 'margin', 'gradient of\npositives', 'p of posi-\ntives, after',
+                  'p of nega-\ntives, after', 'delta_p,\nafter')
+    for r in records:
+        table.add_row(f'{r["gamma_neg"]:g}', f'{r["clip"]:g}', show(r['grad_pos'], '.0%'),
+                      show(r['prob_pos'], '.2f'), show(r['prob_neg'], '.3f'),
+                      show(r['delta_p'], '+.2f'))
+    console.print(f'\n{title}:')
+    console.print(table)
+    console.print('The last three columns are where probabilities end in a network that knows '
+                  'what the classifier knows and minimises the loss. It ranks images alike in '
+                  'every row: none of these numbers says which row has the highest mAP.')
+
+
+def report_suggestion(found: Dict[str, Any], args: argparse.Namespace, console: Console) -> None:
+    calibrated = found['mean_score'] / found['positive_share']
+    if not 0.8 <= calibrated <= 1.25:
+        console.print(f'Note: the mean score is {found["mean_score"]:.3f}, the share of positives '
+                      f'{found["positive_share"]:.3f}: this is no calibrated baseline (another '
+                      'loss than cross-entropy, or trained for too long), and its margin and '
+                      'gamma will not fit one.')
+    low, high = found['clip_range']
+    console.print(f'Margin {found["clip"]:.3f} ({low:.3f} to {high:.3f}): {args.margin_share:.0%} '
+                  'of the negatives have a lower probability, and with them go '
+                  f'{found["negative_gradient_under"]:.0%} of the negatives\' gradient under '
+                  f'cross-entropy. {found["positives_under"]:.1%} of the positives have a lower '
+                  'one too; hidden positives look like them.')
+    if found['gamma_neg'] is None:
+        console.print(f'No gamma_neg up to {FINE_GAMMAS[-1]:g} gives positives '
+                      f'{args.gradient_share:.0%} of the gradient with this margin: lower '
+                      '--gradient-share, or raise --margin-share.')
+        return
+    console.print(f'gamma_neg {found["gamma_neg"]:.1f} ({range_of_gamma(found["gamma_range"])}): '
+                  f'with this margin positives have {found["grad_pos_before"]:.0%} of the gradient '
+                  f'at gamma_neg 0, and {args.gradient_share:.0%} from here on.')
+    console.print('In brackets: 5 to 95 % over images drawn again. The two shares are a choice '
+                  '(--margin-share, --gradient-share), not something that the scores tell: train '
+                  'this, half and double, on a part of the training set, before you believe it.')
+
+
+def report_nothing(ranges: Dict[str, Any], args: argparse.Namespace, console: Console) -> None:
+    (low, high), (first, last) = ranges['clip'], ranges['gamma_neg']
+    beyond = ' or more' if last >= FINE_GAMMAS[-1] else ''
+    console.print(f'Cannot tell margin and gamma_neg without a baseline: labels do not say how '
+                  f'well classes separate, and over these separations the margin that lets go '
+                  f'{args.margin_share:.0%} of the negatives is anything from {low:.3f} to '
+                  f'{high:.3f}, the gamma_neg with which positives then have '
+                  f'{args.gradient_share:.0%} of the gradient anything from {first:.1f} to '
+                  f'{last:.1f}{beyond}. Train with cross-entropy (gamma_neg=0, gamma_pos=0, '
+                  'clip=0), run tools/test.py with --out on images that it did not see, and give '
+                  'the result with --scores.')
+
+
+def show(value: Any, form: str) -> str:
+    """A number, or a range from lowest to highest."""
+    if isinstance(value, tuple):
+        return ' – '.join(format(v, form) for v in value)
+    return format(value, form)
+
+
+def range_of_gamma(found: Optional[tuple]) -> str:
+    if found is None:
+        return 'in some draws of images out of reach'
+    return f'{found[0]:.1f} to {found[1]:.1f}'
 
 
 if __name__ == '__main__':

@@ -5,75 +5,107 @@
 """
 
 import argparse
-import ast
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict, List, Tuple
 
 from mmengine.config import DictAction
 
 from asl_det.analysis.sweep import plot_sweep
-from asl_det.cli import one_line_errors
+from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.errors import UserError
-from asl_det.sweep import grid_variants, sweep, table
+from asl_det.sweep import grid_variants, metric_names, sweep, table
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config')
+    add_config_arguments(parser)  # of all runs
     parser.add_argument('--work-dir', required=True, help='folder of all runs; the same again '
                         'continues')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
     parser.add_argument('--grid', action='append', default=[], metavar='KEY[,KEY]=V1,V2,...',
-                        help='values of a config key; keys joined by a comma share them')
+                        help='values of a config key (lists: [1,2],[3,4]); keys joined by a comma '
+                        'share them')
     parser.add_argument('--variant', action='append', nargs='+', default=[],
                         metavar=('NAME', 'KEY=VALUE'), help='named settings beside the grid')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-                        help='settings of all runs')
     parser.add_argument('--metrics', nargs='+', default=['.*mAP'],
                         help='patterns of the metrics in the table; the first is drawn')
-    parser.add_argument('--jobs', type=int, default=1, help='runs at a time')
+    parallel = parser.add_mutually_exclusive_group()
+    parallel.add_argument('--jobs', type=int, default=1, help='runs at a time')
+    parallel.add_argument('--gpus', nargs='+', default=[], metavar='GPU', help='as in '
+                          'CUDA_VISIBLE_DEVICES; one run at a time on each')
+    parser.add_argument('--anew', action='store_true', help='put runs aside that were made with '
+                        'another config, other data or other code, and train them again')
     return parser.parse_args()
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    grid = dict(read_grid(text) for text in args.grid)
+    grid = read_grid(args.grid)
     variants = grid_variants(grid) if grid else {}
     for name, *settings in args.variant:
-        variants[name] = dict(read_setting(text) for text in settings)
+        if name in variants:
+            raise UserError(f'--variant {name}: there are two of this name')
+        variants[name] = read_settings('--variant', settings)
     if not variants:
         raise UserError('there is nothing to compare: give --grid or --variant')
-    record = sweep(args.config, variants, args.seeds, args.work_dir, options=args.cfg_options,
-                   jobs=args.jobs)
-    text = table(record, args.metrics)
-    Path(args.work_dir, 'table.md').write_text(text)
-    figures = plot_sweep(record, args.metrics[0], Path(args.work_dir), grid)
-    print(text)
-    print(f'record: {args.work_dir}/sweep.json, table: {args.work_dir}/table.md, '
-          f'figure: {", ".join(map(str, figures))}')
-
-
-def read_grid(text: str) -> Any:
-    keys, equals, values = text.partition('=')
-    if not equals or not values:
-        raise UserError(f'--grid {text}: expected KEY=VALUE,VALUE,...')
-    return keys, [read_value(v) for v in values.split(',')]
-
-
-def read_setting(text: str) -> Any:
-    key, equals, value = text.partition('=')
-    if not equals:
-        raise UserError(f'--variant: {text}: expected KEY=VALUE')
-    return key, read_value(value)
-
-
-def read_value(text: str) -> Any:
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+        record = sweep(args.config, variants, args.seeds, args.work_dir,
+                       options=config_options(args), jobs=args.jobs, gpus=args.gpus, anew=args.anew)
+    except KeyboardInterrupt:
+        sys.exit('interrupted: the same command again goes on where it was')
+    if metric_names(record):
+        text = table(record, args.metrics)
+        Path(args.work_dir, 'table.md').write_text(text)
+        figures = plot_sweep(record, args.metrics[0], Path(args.work_dir), grid)
+        print(text)
+        print(f'record: {args.work_dir}/sweep.json, table: {args.work_dir}/table.md, '
+              f'figure: {", ".join(map(str, figures))}')
+    if record['failed']:
+        sys.exit(
+            f'error: {len(record["failed"])} of {len(variants) * len(args.seeds)} runs failed, the '
+            'others are kept and the same command goes on: '
+            + '; '.join(f'{run}: {why}' for run, why in record['failed'].items()))
+
+
+def read_grid(texts: List[str]) -> Dict[str, List[Any]]:
+    """``KEY[,KEY]=V1,V2,...`` as keys -> values."""
+    grid: Dict[str, List[Any]] = {}
+    for text in texts:
+        keys, equals, values = text.partition('=')
+        if not equals or not values:
+            raise UserError(f'--grid {text}: expected KEY=VALUE,VALUE,...')
+        if keys in grid:
+            raise UserError(f'--grid {keys} is given twice: give all of its values at once')
+        grid[keys] = [read_settings('--grid', [f'{keys}={value}'])[keys]
+                      for value in split(values)]
+    return grid
+
+
+def split(text: str) -> Tuple[str, ...]:
+    """The parts between the commas that no bracket encloses."""
+    parts, depth = [''], 0
+    for letter in text:
+        depth += (letter in '([') - (letter in ')]')
+        if letter == ',' and depth == 0:
+            parts.append('')
+        else:
+            parts[-1] += letter
+    if depth or '' in parts:
+        raise UserError(f'{text}: expected values with commas between them and brackets in pairs')
+    return tuple(parts)
+
+
+def read_settings(option: str, texts: List[str]) -> Dict[str, Any]:
+    """``KEY=VALUE`` texts, read as ``--cfg-options`` reads them."""
+    for text in texts:
+        if '=' not in text:
+            raise UserError(f'{option}: {text}: expected KEY=VALUE')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--settings', nargs='*', action=DictAction, default={})
+    return parser.parse_args(['--settings', *texts]).settings
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """A sweep as a figure: a line over one key, a heat map over two, bars otherwise."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -15,6 +16,8 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
                grid: Optional[Dict[str, List[Any]]] = None) -> List[Path]:
     """Draw one metric of a sweep to ``sweep.png`` and ``sweep.pdf``.
 
+    Where a variant has no value there is a gap. Bars start at zero.
+
     Args:
         record: what :func:`asl_det.sweep.sweep` returns.
         metric: pattern of its name; the first that fits.
@@ -24,46 +27,61 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
     Returns:
         The files.
     """
-    variants = list(record['variants'].items())
-    name = next(m for m in variants[0][1]['metrics'] if re.fullmatch(metric, m))
-    mean = [v['metrics'][name]['mean'] for _, v in variants]
-    std = [v['metrics'][name]['std'] or 0 for _, v in variants]
+    name = next(m for v in record['variants'].values() for m in v['metrics']
+                if re.fullmatch(metric, m))
+    found = [v['metrics'].get(name) for v in record['variants'].values()]
+    names = list(record['variants'])
+    mean = np.array([f['mean'] if f else np.nan for f in found])
+    std = np.array([f['std'] or 0.0 if f else np.nan for f in found])
     figure = Figure(figsize=(5.2, 3.8), layout='constrained')
     axes = figure.subplots()
     grid = grid or {}
-    size = np.prod([len(v) for v in grid.values()]) if grid else 0
-    rest = variants[int(size):]
+    size = math.prod(map(len, grid.values())) if grid else 0
     keys = [' = '.join(k.split('.')[-1] for k in keys.split(',')) for keys in grid]
-    label = f'{name.split("/")[-1]}, mean of {len(record["seeds"])} seeds'
-    if len(grid) == 1 and all(isinstance(v, (int, float)) for v in next(iter(grid.values()))):
-        values = next(iter(grid.values()))
-        axes.errorbar(values, mean[:len(values)], std[:len(values)], marker='o', capsize=3)
-        for (other, _), level, style in zip(rest, mean[len(values):], ('--', ':', '-.') * 9,
-                                            strict=False):
+    seeds = len(record['seeds'])
+    label = name.split('/')[-1] + (f', mean of {seeds} seeds' if seeds > 1 else ', one seed')
+    values = list(grid.values())
+    if len(grid) == 1 and all(isinstance(v, (int, float)) for v in values[0]):
+        order = np.argsort(values[0])
+        axes.errorbar(np.array(values[0])[order], mean[order], std[order], marker='o', capsize=3)
+        for other, level, style in zip(names[size:], mean[size:], ('--', ':', '-.') * 9,
+                                       strict=False):
             axes.axhline(level, color='black', linestyle=style, label=other)
-        if rest:
+        if names[size:]:
             axes.legend(frameon=False)
         axes.set(xlabel=keys[0], ylabel=label)
         axes.grid(alpha=0.3)
     elif len(grid) == 2:
-        _heat_map(axes, list(grid.values()), mean[:size], std[:size])
-        axes.set(xlabel=keys[1], ylabel=keys[0], title=label)
+        _heat_map(axes, values, mean[:size], found[:size])
+        beside = [f'{n} {show(f)}' for n, f in zip(names[size:], found[size:], strict=True)]
+        axes.set(xlabel=keys[1], ylabel=keys[0], title='\n'.join([label, *beside]))
     else:
-        axes.barh(range(len(variants)), mean, xerr=std, capsize=3, color='#56b4e9')
-        axes.set_yticks(range(len(variants)), [v for v, _ in variants])
-        axes.set(xlabel=label, xlim=(max(0, min(mean) - 0.1), max(mean) + 0.05))
+        bars = axes.barh(range(len(names)), mean, xerr=std, capsize=3, color='#56b4e9')
+        axes.bar_label(bars, [show(f) if f else 'none' for f in found], label_type='center',
+                       fontsize='small')
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel=label)
         axes.invert_yaxis()
     return save(figure, folder / 'sweep')
 
 
-def _heat_map(axes: Axes, values: List[List[Any]], mean: List[float], std: List[float]) -> None:
+def show(value: Optional[Dict[str, Any]]) -> str:
+    """``0.812 ± 0.004``, with ``(2 of 3)`` where seeds are missing; a dash for nothing."""
+    if value is None:
+        return '–'
+    missing = value['values'].count(None)
+    return (f'{value["mean"]:.3f}' + (f' ± {value["std"]:.3f}' if value['std'] is not None else '')
+            + (f' ({len(value["values"]) - missing} of {len(value["values"])})' if missing else ''))
+
+
+def _heat_map(axes: Axes, values: List[List[Any]], mean: np.ndarray, found: List[Any]) -> None:
     rows, columns = values
     shape = (len(rows), len(columns))
-    mean, std = np.reshape(mean, shape), np.reshape(std, shape)
-    axes.imshow(mean, cmap='viridis', aspect='auto', origin='lower')
-    middle = (mean.min() + mean.max()) / 2
-    for i, j in np.ndindex(shape):
-        axes.text(j, i, f'{mean[i, j]:.3f}\n±{std[i, j]:.3f}', ha='center', va='center',
-                  fontsize='small', color='white' if mean[i, j] < middle else 'black')
+    axes.imshow(np.reshape(mean, shape), cmap='viridis', aspect='auto', origin='lower')
+    there = mean[np.isfinite(mean)]
+    middle = (there.min() + there.max()) / 2 if len(there) else 0
+    for (i, j), level, value in zip(np.ndindex(shape), mean, found, strict=True):
+        axes.text(j, i, show(value).replace(' ', '\n', 1) if value else 'none', ha='center',
+                  va='center', fontsize='small', color='white' if level < middle else 'black')
     axes.set_yticks(range(len(rows)), map(str, rows))
     axes.set_xticks(range(len(columns)), map(str, columns))

@@ -1,6 +1,7 @@
 """Features of a frozen backbone, computed once and trained on many times."""
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Union
@@ -15,9 +16,11 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from asl_det.errors import UserError
+from asl_det.identity import differences, hold
 from asl_det.multilabel.backbones import replace_by_identity
 from asl_det.multilabel.datasets import MultiLabelDataset
-from asl_det.multilabel.transforms import feature_path
+from asl_det.multilabel.datasets.base import shorten
+from asl_det.multilabel.transforms import FEATURES, feature_path
 from asl_det.registry import DATASETS, MODELS
 
 
@@ -26,14 +29,16 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
     """Write what the frozen part of a backbone gives for every image of a config.
 
     Every image passes through the pipeline of the validation set, as it is
-    and mirrored. Its file is float16 ``(2, C, h, w)``. What is there already
-    is kept, so an interrupted run continues.
+    and mirrored. Its file is float16 ``(2, C, h, w)``, named by a hash of the
+    image file. What is there already is kept, so an interrupted run
+    continues, and data sets can share a folder.
 
     Args:
         cfg: a config whose ``model.backbone.freeze`` names the modules that
             come first.
         folder: where the files go, with ``features.json``, which says what
-            they were made with.
+            they were made with: backbone, a hash of the frozen weights,
+            preprocessor and pipeline.
         batch_size: images at a time.
 
     Returns:
@@ -41,8 +46,8 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
 
     Raises:
         UserError: if nothing is frozen, the frozen modules are not those
-            that come first, ``folder`` holds features made with other
-            settings, or two images would share a file.
+            that come first, or ``folder`` holds features made with something
+            else or is in use.
     """
     folder = Path(folder)
     model = MODELS.build(cfg.model)
@@ -50,8 +55,6 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
         raise UserError('model.backbone.freeze names no module, so there is nothing that could be '
                         'computed once: list the modules that come first')
     pipeline = cfg.val_dataloader.dataset.pipeline
-    settings = _check_settings(folder, dict(backbone=cfg.model.backbone.to_dict(), pipeline=[
-        dict(step) for step in pipeline], preprocessor=cfg.model.data_preprocessor.to_dict()))
     rest = copy.deepcopy(model.backbone)
     replace_by_identity(rest.model, model.backbone.freeze)
     first = copy.deepcopy(model.backbone)
@@ -60,10 +63,16 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
     for module in (model, first, rest):
         module.to(get_device()).eval()
 
+    record = json.loads(json.dumps(dict(
+        files='float16 (2, C, h, w): as it is and mirrored; named by the sha256 of the image file',
+        backbone=cfg.model.backbone.to_dict(), weights=_hash_weights(first),
+        preprocessor=cfg.model.data_preprocessor.to_dict(),
+        pipeline=[dict(step) for step in pipeline]), default=str))
     datasets = [DATASETS.build(dict(cfg[f'{split}_dataloader'].dataset, pipeline=pipeline,
                                     test_mode=True)) for split in ('train', 'val')]
-    todo = _missing(datasets, folder)
-    with Progress() as progress:
+    with hold(folder), Progress() as progress:
+        _check_record(folder, record)
+        todo = [_missing(dataset, folder) for dataset in datasets]
         for split, dataset, missing in zip(('train', 'val'), datasets, todo, strict=True):
             loader = DataLoader(Subset(dataset, missing), batch_size, num_workers=1,
                                 collate_fn=pseudo_collate)
@@ -76,7 +85,8 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
                                     f'network begins: name every module that comes before the '
                                     f'rest, those without weights too; it has '
                                     f'{", ".join(n for n, _ in whole.model.named_children())}')
-                (folder / 'features.json').write_text(settings)
+                if number == 0:
+                    (folder / FEATURES).write_text(json.dumps(record, indent=2) + '\n')
                 both = [first(x)[0].half().cpu().numpy() for x in (inputs, inputs.flip(-1))]
                 for sample, *features in zip(data['data_samples'], *both, strict=True):
                     _write(feature_path(folder, sample.img_path), np.stack(features))
@@ -84,21 +94,10 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
     return sum(map(len, todo))
 
 
-def _missing(datasets: Sequence[MultiLabelDataset], folder: Path) -> List[List[int]]:
-    """For every data set the positions of the images without a file."""
-    owners: Dict[Path, str] = {}
-    missing = []
-    for dataset in datasets:
-        missing.append([])
-        for i in range(len(dataset)):
-            image = dataset.get_data_info(i)['img_path']
-            path = feature_path(folder, image)
-            if owners.setdefault(path, image) != image:
-                raise UserError(f'{image} and {owners[path]} would share {path}: give their folders'
-                                ' different names')
-            if not path.exists():
-                missing[-1].append(i)
-    return missing
+def _missing(dataset: MultiLabelDataset, folder: Path) -> List[int]:
+    """The positions of the images without a file."""
+    return [i for i in range(len(dataset))
+            if not feature_path(folder, dataset.get_data_info(i)['img_path']).exists()]
 
 
 def _others(model: nn.Module, frozen: Sequence[str], prefix: str = '') -> List[str]:
@@ -119,15 +118,24 @@ def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-def _check_settings(folder: Path, settings: Any) -> str:
-    """The settings as text; an error if the folder holds others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / 'features.json'
-    text = json.dumps(settings, indent=2, default=str)
-    if path.exists() and path.read_text() != text:
-        raise UserError(f'{path}: the features there were made with another backbone or pipeline; '
-                        f'choose another folder, or delete {folder}')
-    return text
+def _hash_weights(model: nn.Module) -> str:
+    total = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        total.update(name.encode())
+        total.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()[:12]
+
+
+def _check_record(folder: Path, record: Dict[str, Any]) -> None:
+    """Refuse a folder with features made with something else."""
+    path = folder / FEATURES
+    if path.exists():
+        changes = differences(json.loads(path.read_text()), record)
+    else:
+        changes = ['it has no features.json'] * any(folder.glob('*/*.npy'))
+    if changes:
+        raise UserError(f'{folder} holds features made with something else '
+                        f'({shorten(changes, 4)}): give another folder, or delete it')
 
 
 def _write(path: Path, features: np.ndarray) -> None:

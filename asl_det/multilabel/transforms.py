@@ -1,16 +1,20 @@
 """From an image file to the inputs of the classifier."""
 
+import hashlib
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Sequence, Union
 
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from mmengine import fileio
 from torchvision.transforms import InterpolationMode, v2
 
 from asl_det.errors import UserError
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.registry import TRANSFORMS
+
+FEATURES = 'features.json'  # says what the features of a folder were made with
 
 
 @TRANSFORMS.register_module()
@@ -54,6 +58,9 @@ class TorchvisionTransform(BaseTransform):
 class LoadFeatures(BaseTransform):
     """Load what ``tools/cache_features.py`` computed, in the place of an image.
 
+    Features are found by the content of the image file, so those of another
+    image of the same name are never used.
+
     Args:
         folder: the folder that the command wrote.
         mirror: probability of the features of the mirrored image.
@@ -71,18 +78,18 @@ class LoadFeatures(BaseTransform):
         try:
             as_is, mirrored = np.load(path, mmap_mode='r')
         except FileNotFoundError:
-            raise UserError(f'{path} does not exist: make it with python tools/cache_features.py '
-                            f'CONFIG {self.folder}') from None
+            raise UserError(f'{results["img_path"]} has no features in {self.folder}: make them '
+                            f'with python tools/cache_features.py CONFIG {self.folder}') from None
         chosen = mirrored if np.random.random() < self.mirror else as_is
         results['img'] = np.array(chosen).transpose(1, 2, 0)
         results['img_shape'] = results['img'].shape[:2]
         return results
 
 
-def feature_path(folder: str, img_path: str) -> Path:
-    """The file of an image's features: named by the image and the folder that holds it."""
-    image = Path(img_path)
-    return Path(folder, image.parent.name, f'{image.stem}.npy')
+def feature_path(folder: Union[str, Path], img_path: Union[str, Path]) -> Path:
+    """The file of an image's features, named by a hash of the image file."""
+    name = hashlib.sha256(fileio.get(img_path)).hexdigest()[:32]
+    return Path(folder, name[:2], f'{name}.npy')
 
 
 @TRANSFORMS.register_module()

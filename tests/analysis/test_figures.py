@@ -4,19 +4,10 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from asl_det.analysis.loss_curves import negative_curves, peak, plot_gradients, plot_losses
-from asl_det.analysis.suggest import (
-    assumed_scores,
-    best_probability,
-    compare,
-    label_statistics,
-    suggest,
-)
 from asl_det.analysis.training_curves import plot_training, read_probabilities
 from asl_det.errors import UserError
-from asl_det.multilabel import MultiLabelDataset
 
 
 @pytest.mark.parametrize('gamma, clip, constant, expected', [
@@ -57,44 +48,3 @@ def test_runs_are_drawn_side_by_side_and_resumed_records_count_once(tmp_path):
     assert all(f.stat().st_size > 5000 for f in files)
     with pytest.raises(UserError, match='ProbabilityMonitorHook'):
         plot_training({'none': tmp_path}, tmp_path / 'figure')
-
-
-def test_the_minimiser_of_cross_entropy_is_the_posterior_and_asl_raises_it():
-    posterior = np.array([0.01, 0.1, 0.5, 0.9])
-    assert best_probability(posterior, 0.0, 0.0) == pytest.approx(posterior, abs=0.01)
-    one, two = (best_probability(posterior, gamma, 0.05) for gamma in (1.0, 3.0))
-    assert (one > posterior).all() and (two > posterior).all() and (two > one)[:3].all()
-
-
-def test_cross_entropy_balances_the_gradient_of_a_calibrated_model():
-    scores, targets = assumed_scores(np.array([50, 300]), np.array([950, 700]))
-    assert scores[targets == 1].mean() > 0.5
-    bins = [(scores > low) & (scores <= low + 0.1) for low in np.arange(0, 1, 0.1)]
-    for chosen in bins:  # calibrated
-        assert targets[chosen].mean() == pytest.approx(scores[chosen].mean(), abs=0.03)
-    records = compare(scores, targets)
-    by = {(r['gamma_neg'], r['clip']): r for r in records}
-    assert by[0, 0]['grad_pos'] == pytest.approx(0.5, abs=0.02)
-    assert by[4, 0.05]['grad_pos'] > by[2, 0.05]['grad_pos'] > 0.5
-    deltas = [by[g, 0.05]['delta_p'] for g in (0, 1, 2, 3, 4, 5, 6)]
-    assert deltas == sorted(deltas)
-    chosen = suggest(records, target=0.0)
-    assert chosen['delta_p'] >= 0 and chosen['clip'] == 0.05
-    assert suggest(records, target=0.99) is None
-
-
-def test_unknown_entries_are_left_out_of_the_comparison():
-    rng = np.random.default_rng(0)
-    scores, targets = rng.random((40, 5)), (rng.random((40, 5)) < 0.4).astype(int)
-    padded = np.concatenate([scores, rng.random((40, 5))])
-    assert compare(padded, np.concatenate([targets, -np.ones((40, 5), int)])) == compare(
-        scores, targets)
-
-
-def test_label_statistics_count_what_the_file_says(tmp_path):
-    (tmp_path / 'a.json').write_text(json.dumps(dict(
-        metainfo=dict(classes=['x', 'y', 'z']),
-        data_list=[dict(img_path='1', gt_label=[0, 1]), dict(img_path='2', gt_label=[1])])))
-    found = label_statistics(MultiLabelDataset(str(tmp_path / 'a.json')))
-    assert found['positives'].tolist() == [1, 2, 0] and found['positives_per_image'] == 1.5
-    assert found['negatives'].tolist() == [1, 0, 2] and torch.tensor(found['unknown']).sum() == 0

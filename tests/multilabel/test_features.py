@@ -1,5 +1,7 @@
 """Features that are computed once."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,10 @@ from mmengine.config import Config
 from PIL import Image
 
 from asl_det.errors import UserError
+from asl_det.identity import differences, hold, run_identity
 from asl_det.multilabel import CSVMultiLabelDataset, LoadFeatures
 from asl_det.multilabel.features import cache_features
+from asl_det.multilabel.transforms import feature_path
 
 
 def make_config(root, freeze=('conv1', 'bn1', 'act1', 'maxpool', 'layer1', 'layer2.0')):
@@ -76,23 +80,112 @@ def test_the_rest_of_the_network_on_cached_features_is_the_network_on_images(ima
             assert torch.allclose(got, want, rtol=1e-2, atol=2e-3)  # stored in half precision
 
 
-def test_an_interrupted_computation_goes_on_and_settings_are_not_mixed(images):
+def test_an_interrupted_computation_goes_on(images):
     config, folder = make_config(images), images / 'features'
+    torch.manual_seed(0)
     cache_features(config, folder)
-    (folder / 'train' / '1.npy').unlink()
-    assert cache_features(config, folder) == 1 and cache_features(config, folder) == 0
-    with pytest.raises(UserError, match='made with another backbone or pipeline'):
-        cache_features(make_config(images, freeze=('conv1', 'bn1', 'act1')), folder)
+    feature_path(folder, images / 'train' / '1.png').unlink()
+    for new in (1, 0):
+        torch.manual_seed(0)
+        assert cache_features(config, folder) == new
+
+
+def copy_with_new_contents(images, root):
+    """The same file names and sizes of images, other photos."""
+    shutil.copytree(images, root)
+    for path in root.rglob('*.png'):
+        with Image.open(path) as image:
+            Image.fromarray(255 - np.asarray(image)).save(path)
+    return root
+
+
+def test_a_second_data_set_with_the_same_names_does_not_get_the_features_of_the_first(images,
+                                                                                      tmp_path):
+    folder = tmp_path / 'features'
+    other = copy_with_new_contents(images, tmp_path / 'other')
+    torch.manual_seed(0)
+    cache_features(make_config(images), folder)
+    load = LoadFeatures(str(folder))
+    with pytest.raises(UserError, match=f'{other}/val/0.png has no features in {folder}'):
+        load(dict(img_path=str(other / 'val' / '0.png')))
+    torch.manual_seed(0)
+    assert cache_features(make_config(other), folder) == 5
+    one, two = (load(dict(img_path=str(root / 'val' / '0.png')))['img']
+                for root in (images, other))
+    assert one.shape == two.shape and not np.allclose(one, two, atol=0.1)
+    # And the first set at another place needs none anew.
+    torch.manual_seed(0)
+    assert cache_features(make_config(shutil.copytree(images, tmp_path / 'third')), folder) == 0
+
+
+def test_an_image_that_was_replaced_has_no_features(images):
+    config, folder = make_config(images), images / 'features'
+    torch.manual_seed(0)
+    cache_features(config, folder)
+    shutil.copyfile(images / 'train' / '0.png', images / 'train' / '1.png')
+    assert LoadFeatures(str(folder))(dict(img_path=str(images / 'train' / '1.png')))
+    Image.new('RGB', (64, 64)).save(images / 'train' / '1.png')
+    with pytest.raises(UserError, match='1.png has no features'):
+        LoadFeatures(str(folder))(dict(img_path=str(images / 'train' / '1.png')))
+
+
+def with_pipeline(config):
+    config.val_dataloader.dataset.pipeline.insert(1, dict(type='Resize', scale=(32, 32)))
+
+
+@pytest.mark.parametrize('seed, change, says', [
+    (0, lambda config: config.model.backbone.update(freeze=['conv1', 'bn1', 'act1']),
+     "backbone.freeze.3: 'maxpool' -> nothing"),
+    (1, lambda config: None, "weights: '"),
+    (0, lambda config: config.model.data_preprocessor.update(mean=[1, 10, 10]),
+     'preprocessor.mean.0: 10 -> 1'),
+    (0, with_pipeline, "pipeline.1.type: 'PackMultiLabel' -> 'Resize'"),
+], ids=['network', 'weights', 'preprocessor', 'pipeline'])
+def test_features_of_another_network_are_not_mixed_and_the_difference_is_named(
+        images, seed, change, says):
+    folder = images / 'features'
+    torch.manual_seed(0)
+    cache_features(make_config(images), folder)
+    config = make_config(images)
+    change(config)
+    torch.manual_seed(seed)
+    with pytest.raises(UserError) as error:
+        cache_features(config, folder)
+    assert says in str(error.value) and 'another folder' in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_a_folder_of_features_without_its_record_is_refused(images):
+    folder = images / 'features'
+    cache_features(make_config(images), folder)
+    (folder / 'features.json').unlink()
+    with pytest.raises(UserError, match='something else .it has no features.json'):
+        cache_features(make_config(images), folder)
+    with hold(folder), pytest.raises(UserError, match='in use by another process'):
+        cache_features(make_config(images), folder)
+
+
+def test_runs_on_features_of_different_networks_differ(images):
+    """The identity of a run knows by which network its features were made."""
+    folder = images / 'features'
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(
+        ann_file='train.csv', data_root=str(images),
+        pipeline=[dict(type='LoadFeatures', folder=str(folder))]))))
+    torch.manual_seed(0)
+    cache_features(make_config(images), folder)
+    before = run_identity(cfg)
+    shutil.rmtree(folder)
+    torch.manual_seed(1)
+    cache_features(make_config(images), folder)
+    names = [d.split(':')[0] for d in differences(before, run_identity(cfg))]
+    assert f'data.{folder}/features.json' in names
 
 
 def test_mistakes_are_said(images):
     with pytest.raises(UserError, match='freeze names no module'):
         cache_features(make_config(images, freeze=()), images / 'features')
     with pytest.raises(UserError, match='tools/cache_features.py'):
-        LoadFeatures('nowhere')(dict(img_path='a/b.png'))
+        LoadFeatures('nowhere')(dict(img_path=str(images / 'val' / '0.png')))
     with pytest.raises(UserError, match='is not where the network begins: .* act1, maxpool'):
         cache_features(make_config(images, freeze=('conv1', 'bn1', 'layer1')), images / 'others')
-    config = make_config(images)
-    config.train_dataloader.dataset.data_prefix.img_path = str(images / 'other' / 'val')
-    with pytest.raises(UserError, match='would share'):
-        cache_features(config, images / 'features')
+    assert [p.name for p in (images / 'others').iterdir()] == ['.lock']
