@@ -95,7 +95,10 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
     from mmengine.runner import checkpoint as mmengine_checkpoint
     name = filename.partition('://')[2]
     name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
-    target = mmengine_checkpoint.get_external_models()[name]
+    target = mmengine_checkpoint.get_external_models().get(name)
+    if target is None:
+        raise UserError(f'checkpoint {filename}: mmengine lists no such model; known are those of '
+                        'mmengine/hub/openmmlab.json and of $MMENGINE_HOME/open_mmlab.json')
     if not target.startswith(('http://', 'https://')):
         target = os.path.join(mmengine_checkpoint._get_mmengine_home(), target)
     return CheckpointLoader.load_checkpoint(target, map_location)
@@ -146,8 +149,25 @@ def _load(file: BinaryIO, map_location: Any) -> Any:
         with serialization._open_zipfile_reader(file) as archive:
             if 'constants.pkl' in archive.get_all_records():
                 raise UnsafeCheckpointError('it is a TorchScript archive')
-            return serialization._load(archive, map_location, unpickler, encoding='utf-8')
+            return serialization._load(_Archive(archive), map_location, unpickler,
+                                       encoding='utf-8')
     if tarfile.is_tarfile(file):
         raise UnsafeCheckpointError('it is a tar archive, as torch wrote them before 0.1.10')
     file.seek(0)
     return serialization._legacy_load(file, map_location, unpickler, encoding='utf-8')
+
+
+class _Archive:
+    """torch's reader of zip files, with the check of storage sizes that it lacks before 2.10."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def get_storage_from_record(self, name: str, num_bytes: int, kind: type) -> torch.Tensor:
+        size = len(self._reader.get_record(name))
+        if size != num_bytes:
+            raise pickle.UnpicklingError(f'{name} has {size} bytes, not {num_bytes}')
+        return self._reader.get_storage_from_record(name, num_bytes, kind)
