@@ -320,7 +320,7 @@ MAKERS: Dict[str, Callable] = {
     'numpy.core.numeric._frombuffer': _array_of_buffer,
     'torch.Size': torch.Size,
     'torch.device': torch.device,
-    'torch.serialization._get_layout': torch.serialization._get_layout,
+    'torch.serialization._get_layout': lambda name: checked(find(checked(name, str)), torch.layout),
     'torch.torch_version.TorchVersion': lambda text: type(torch.__version__)(checked(text, str)),
     'torch._utils._rebuild_parameter_with_state': _parameter_with_attributes,
     'torch._tensor._rebuild_from_type_v2': _tensor_with_attributes,

@@ -128,10 +128,11 @@ def _read(file: BinaryIO, name: str, map_location: Any) -> Any:
         with torch.sparse.check_sparse_tensor_invariants():
             return _load(file, map_location)
     except UnsafeCheckpointError as error:
+        asked = ''.join(c if c.isprintable() else '?' for c in str(error))[:300]
         raise UnsafeCheckpointError(
-            f'checkpoint {name} is refused, because loading it could run code: {error}. Only '
-            "tensors, plain values, numpy arrays and mmengine's own records are loaded; if you "
-            'trust its source, save its state_dict alone') from None
+            f'checkpoint {name} is refused, because loading it could run code: {asked}. Only data '
+            "is loaded (tensors, plain values, dates, paths, numpy arrays, mmengine's own "
+            'records); if you trust its source, save its state_dict alone') from None
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not DAMAGE.search(str(error)):
             raise

@@ -4,6 +4,7 @@ import sys
 import urllib.error
 import warnings
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Tuple
 
@@ -14,7 +15,7 @@ from mmengine.fileio.backends.registry_utils import backends
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader, load_checkpoint
 
-from asl_det.compat import UnsafeCheckpointError, checkpoint
+from asl_det.compat import UnsafeCheckpointError
 from asl_det.compat.checkpoint import load_from_local
 from asl_det.errors import UserError
 
@@ -221,9 +222,9 @@ def everywhere(tmp_path, monkeypatch):
                 return data
 
         model = SimpleNamespace(
-            name='model.pth', download=lambda path: open(path, 'wb').write(data))
+            name='model.pth', download=lambda path: Path(path).write_bytes(data))
         monkeypatch.setattr(torch.hub, 'download_url_to_file',
-                            lambda url, path, *args: open(path, 'wb').write(data))
+                            lambda url, path, *args: Path(path).write_bytes(data))
         monkeypatch.setitem(backends, 'petrel', Petrel)
         monkeypatch.setitem(sys.modules, 'pavi', SimpleNamespace(
             modelcloud=SimpleNamespace(get={'team/model.pth': model}.get)))
