@@ -168,7 +168,8 @@ class _Archive:
         return getattr(self._reader, name)
 
     def get_storage_from_record(self, name: str, num_bytes: int, kind: type) -> torch.Tensor:
-        size = len(self._reader.get_record(name))
+        measure = getattr(self._reader, 'get_record_size', None)
+        size = measure(name) if measure else len(self._reader.get_record(name))
         if size != num_bytes:
             raise pickle.UnpicklingError(f'{name} has {size} bytes, not {num_bytes}')
         return self._reader.get_storage_from_record(name, num_bytes, kind)
