@@ -27,7 +27,8 @@ from asl_det.errors import UserError
 HASH = re.compile(r'-(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6})?\.)'
                   r'([a-f0-9]{8,})\.')
 # What torch says, as RuntimeError, of a file that is cut or overwritten.
-DAMAGE = re.compile('PytorchStreamReader|unexpected EOF|corrupt|Invalid protocol version')
+DAMAGE = re.compile('PytorchStreamReader|unexpected EOF|corrupt|Invalid protocol version|'
+                    'resize storage|out of bounds for storage')
 
 
 def install() -> None:

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO, Callable, Tuple
 
 import numpy as np
+import torch
 
 from asl_det.compat import allow_list
 from asl_det.compat.allow_list import UnsafeCheckpointError, checked, describe
@@ -49,8 +50,8 @@ class Unpickler(pickle._Unpickler):
             return super().load()
         except UserError:
             raise
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError,
-                ValueError, struct.error) as error:
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, SystemError,
+                TypeError, ValueError, struct.error) as error:
             if error in failed:
                 raise
             raise pickle.UnpicklingError(f'{type(error).__name__}: {error}') from error
@@ -101,6 +102,10 @@ class Unpickler(pickle._Unpickler):
         saved_id = self.stack.pop()
         if not isinstance(saved_id, tuple) or saved_id[:1] not in (('storage',), (b'storage',)):
             raise UnsafeCheckpointError(f'it refers to {saved_id!r:.60}')
+        _, kind, key, place, size, *view = saved_id  # a view in files from before torch 1.6
+        if not (isinstance(getattr(kind, 'dtype', None), torch.dtype)
+                or kind is torch.UntypedStorage) or not isinstance(size, int) or len(view) > 1:
+            raise pickle.UnpicklingError('a storage without type or size')
         self.append(self.persistent_load(saved_id))
 
     dispatch[pickle.REDUCE[0]] = load_reduce

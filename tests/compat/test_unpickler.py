@@ -34,8 +34,8 @@ def reload(folder, value, **how):
 
 
 def write_pickle(path, data):
-    """A checkpoint whose pickle is written by hand."""
-    torch.save(0, path)
+    """A checkpoint with a storage of six bytes, whose pickle is written by hand."""
+    torch.save(torch.zeros(6, dtype=torch.uint8), path)
     with zipfile.ZipFile(path) as good:
         records = {info.filename: good.read(info) for info in good.infolist()}
     with zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as bad:
@@ -320,6 +320,14 @@ DAMAGED = dict(
     short_array=b'\x80\x05cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85'
                 b'C\x01b\x87R(K\x01M\x00\x01\x85' + F8 + b'(K\x03X\x01\x00\x00\x00<NNNJ\xff\xff\xff'
                 b'\xffJ\xff\xff\xff\xffK\x00tb\x89C\x08\0\0\0\0\0\0\0\0tb.',
+    no_character=b'\x80\x05cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\x00\x00\x00U1'
+                 b'\x89\x88\x87RC\x04\xff\xff\xff\xff\x86R.',
+    storage_without_type=b'\x80\x02(X\x07\x00\x00\x00storageNX\x01\x00\x00\x000X\x03\x00\x00\x00'
+                         b'cpuK\x01tQ.',
+    short_storage=b'\x80\x02X\x07\x00\x00\x00storageNN\x87Q.',
+    larger_than_its_storage=b'\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storage'
+                            b'ctorch\nByteStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu'
+                            b'K\x06tQK\x00K\x07\x85K\x01\x85\x89)tR.',
     short_number=b'\x80\x05cnumpy.core.multiarray\nscalar\n' + F8 + b'C\x02\0\0\x86R.',
 )
 
