@@ -5,8 +5,12 @@
 - ``mmcv._ext`` (mmcv-lite, or onedl-mmcv from PyPI): a stand-in on top of
   torchvision, only where Python finds no compiled module of that name;
   ``mmcv.utils.ext_loader.check_ops_exist`` goes on answering for those.
+  ``ASL_DET_OPERATORS=0`` leaves it out.
 - checkpoints (mmengine 0.10.x, onedl-mmengine 0.10.x): loaded by allow-list.
+  ``ASL_DET_CHECKPOINTS=0`` leaves mmengine's loading as it is.
 """
+
+import os
 
 from asl_det.compat import checkpoint, operators
 from asl_det.compat.checkpoint import UnsafeCheckpointError
@@ -16,5 +20,7 @@ __all__ = ['UnsafeCheckpointError', 'install']
 
 def install() -> None:
     """Add what is missing. Safe to call again."""
-    operators.install()
-    checkpoint.install()
+    if os.environ.get('ASL_DET_OPERATORS') != '0':
+        operators.install()
+    if os.environ.get('ASL_DET_CHECKPOINTS') != '0':
+        checkpoint.install()

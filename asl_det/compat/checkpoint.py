@@ -3,38 +3,44 @@
 mmengine 0.10.7 leaves ``weights_only`` to torch: refused since torch 2.6
 (mmengine's own checkpoints hold log buffers and numpy scalars), and plain
 unpickling before that. onedl-mmengine 0.10.12 falls back to unpickling.
-Weights from a URL are unpickled by both. Here every file is read through an
-allow-list, and one that needs anything else is refused.
+Weights from a URL are unpickled by both. Here every file, from wherever it
+comes, is read through the allow-list of :mod:`asl_det.compat.allow_list`.
 """
 
+import io
 import os
 import pickle
 import re
-import types
-from typing import Any, Dict, Optional, Tuple
+import tarfile
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, Optional
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
+from torch import serialization
 
+from asl_det.compat import unpickler
+from asl_det.compat.allow_list import UnsafeCheckpointError
 from asl_det.errors import UserError
 
-try:
-    import numpy._core.multiarray as np_multiarray
-except ImportError:  # numpy < 2
-    import numpy.core.multiarray as np_multiarray
-
-
-class UnsafeCheckpointError(UserError):
-    """A checkpoint asks for objects that are not on the allow-list."""
+# The hash that torch's and OpenMMLab's files carry in their names, "-f37072fd.pth"; not a date.
+HASH = re.compile(r'-(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6})?\.)'
+                  r'([a-f0-9]{8,})\.')
+# What torch says, as RuntimeError, of a file that is cut or overwritten.
+DAMAGE = re.compile('PytorchStreamReader|unexpected EOF|corrupt|Invalid protocol version|'
+                    'resize storage|out of bounds for storage')
 
 
 def install() -> None:
-    """Make mmengine load local files and URLs through :func:`load_from_local`."""
+    """Make every scheme of mmengine's ``CheckpointLoader`` load by allow-list."""
     from mmengine.runner import CheckpointLoader
     from mmengine.runner import checkpoint as mmengine_checkpoint
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
-    # torchvision:// and open-mmlab:// call this function by name, past the registry of schemes.
+    for prefixes, loader in (('', load_from_local),
+                             ('pavi://', load_from_pavi),
+                             ([r'(\S+\:)?s3://', r'(\S+\:)?petrel://'], load_from_ceph),
+                             (['open-mmlab://', 'openmmlab://'], load_from_openmmlab)):
+        CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
+    # http(s)://, torchvision:// and mmcls:// call this by name, past the registry of schemes.
     mmengine_checkpoint.load_url = load_url
 
 
@@ -42,31 +48,61 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
     """Load a checkpoint file without running code from it.
 
     Args:
-        filename: path of a file that ``torch.save`` wrote.
+        filename: path of a file that ``torch.save`` wrote, or of a
+            ``.safetensors`` file.
         map_location: as for ``torch.load``.
 
     Raises:
         FileNotFoundError: if there is no such file.
         UnsafeCheckpointError: if it holds more than tensors, plain Python
-            values, numpy arrays and scalars and mmengine's own records (log
-            buffers, one-cycle schedules).
+            values, dates, paths, numpy arrays and scalars, config dicts,
+            ``argparse.Namespace`` and mmengine's own records (log buffers,
+            one-cycle schedules), or is a TorchScript archive.
         UserError: if it can not be read at all.
+        RuntimeError: torch's own, if the device of its tensors is missing or
+            has no memory left.
     """
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'checkpoint {path} does not exist')
-    try:
-        return _load(path, map_location)
-    except (pickle.UnpicklingError, UnsafeCheckpointError) as error:
-        found = re.search(r'GLOBAL (\S+)', str(error))
-        reason = f'it asks for {found.group(1)}' if found else str(error).strip().splitlines()[-1]
-        raise UnsafeCheckpointError(
-            f'checkpoint {path} is refused, because loading it could run code: {reason}. Only '
-            "tensors, plain values, numpy arrays and mmengine's own records are loaded; if you "
-            'trust its source, save its state_dict alone') from None
-    except (RuntimeError, EOFError) as error:
-        raise UserError(f'checkpoint {path} can not be read: it is damaged or not made by '
-                        f'torch.save ({type(error).__name__})') from error
+    if path.endswith('.safetensors'):
+        from safetensors.torch import load_file
+        return load_file(path, 'cpu' if map_location is None else str(map_location))
+    with open(path, 'rb') as file:
+        return _read(file, path, map_location)
+
+
+def load_from_ceph(filename: str, map_location: Any = None, backend: str = 'petrel') -> Any:
+    """Load from ``s3://`` or ``petrel://`` as mmengine does, by allow-list."""
+    from mmengine.fileio import get_file_backend
+    content = get_file_backend(filename, backend_args=dict(backend=backend)).get(filename)
+    return _read(io.BytesIO(content), filename, map_location)
+
+
+def load_from_pavi(filename: str, map_location: Any = None) -> Any:
+    """Load from ``pavi://`` as mmengine does, by allow-list."""
+    from pavi import modelcloud
+    model = modelcloud.get(filename[len('pavi://'):])
+    with TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'checkpoint')
+        model.download(path)
+        with open(path, 'rb') as file:
+            return _read(file, filename, map_location)
+
+
+def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
+    """Load a model of mmengine's lists, ``open-mmlab://name``, by its URL or local file."""
+    from mmengine.runner import CheckpointLoader
+    from mmengine.runner import checkpoint as mmengine_checkpoint
+    name = filename.partition('://')[2]
+    name = mmengine_checkpoint.get_deprecated_model_names().get(name, name)
+    target = mmengine_checkpoint.get_external_models().get(name)
+    if target is None:
+        raise UserError(f'checkpoint {filename}: mmengine lists no such model; known are those of '
+                        'mmengine/hub/openmmlab.json and of $MMENGINE_HOME/open_mmlab.json')
+    if not target.startswith(('http://', 'https://')):
+        target = os.path.join(mmengine_checkpoint._get_mmengine_home(), target)
+    return CheckpointLoader.load_checkpoint(target, map_location)
 
 
 def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None,
@@ -77,7 +113,7 @@ def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
         os.makedirs(folder, exist_ok=True)
-        digest = re.search(r'-([a-f0-9]{8,})\.', name)
+        digest = HASH.search(name)
         try:
             torch.hub.download_url_to_file(url, path, digest and digest.group(1), progress)
         except OSError as error:  # URLError included
@@ -87,63 +123,54 @@ def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None
     return load_from_local(path, map_location)
 
 
-def _load(path: str, map_location: Any) -> Any:
-    if tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6):
-        allowed = [(value, name) for name, value in _allowed_globals().items()]
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location=map_location, weights_only=True)
-    # Older torch takes no named allow-list: the same one, through an unpickler of its own.
-    return torch.load(path, map_location=map_location, weights_only=False,
-                      pickle_module=_restricted_pickle())
+def _read(file: BinaryIO, name: str, map_location: Any) -> Any:
+    try:
+        # Indices of sparse tensors are checked, as torch does with weights_only.
+        with torch.sparse.check_sparse_tensor_invariants():
+            return _load(file, map_location)
+    except UnsafeCheckpointError as error:
+        asked = ''.join(c if c.isprintable() else '?' for c in str(error))[:300]
+        raise UnsafeCheckpointError(
+            f'checkpoint {name} is refused, because loading it could run code: {asked}. Only data '
+            "is loaded (tensors, plain values, dates, paths, numpy arrays, mmengine's own "
+            'records); if you trust its source, save its state_dict alone') from None
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not DAMAGE.search(str(error)):
+            raise
+        raise UserError(f'checkpoint {name} can not be read: it is damaged or not made by '
+                        f'torch.save ({type(error).__name__})') from error
 
 
-def _allowed_globals() -> Dict[str, Any]:
-    allowed = {
-        'builtins.getattr': _known_method,
-        'numpy.ndarray': np.ndarray,
-        'numpy.dtype': np.dtype,
-    }
-    for owner in _methods():
-        allowed[f'{owner.__module__}.{owner.__qualname__}'] = owner
-    for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-        allowed[f'{module}._reconstruct'] = np_multiarray._reconstruct
-        allowed[f'{module}.scalar'] = np_multiarray.scalar
-    for code in '?' + np.typecodes['AllInteger'] + np.typecodes['AllFloat']:
-        kind = type(np.dtype(code))
-        allowed[f'{kind.__module__}.{kind.__qualname__}'] = kind
-    return allowed
+def _load(file: BinaryIO, map_location: Any) -> Any:
+    """What ``torch.load`` does, less the formats that run code.
+
+    Not by ``torch.load`` itself: before torch 2.6 it hands TorchScript archives
+    to ``torch.jit.load`` whatever its arguments.
+    """
+    if serialization._is_zipfile(file):
+        with serialization._open_zipfile_reader(file) as archive:
+            if 'constants.pkl' in archive.get_all_records():
+                raise UnsafeCheckpointError('it is a TorchScript archive')
+            return serialization._load(_Archive(archive), map_location, unpickler,
+                                       encoding='utf-8')
+    if tarfile.is_tarfile(file):
+        raise UnsafeCheckpointError('it is a tar archive, as torch wrote them before 0.1.10')
+    file.seek(0)
+    return serialization._legacy_load(file, map_location, unpickler, encoding='utf-8')
 
 
-def _methods() -> Dict[type, Tuple[str, ...]]:
-    """The classes whose methods mmengine stores in a checkpoint, and those methods."""
-    from mmengine.logging import HistoryBuffer
-    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-    return {
-        HistoryBuffer: ('min', 'max', 'current', 'mean'),
-        OneCycleParamScheduler: ('_annealing_cos', '_annealing_linear'),
-    }
+class _Archive:
+    """torch's reader of zip files, with the check of storage sizes that it lacks before 2.10."""
 
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
 
-def _known_method(owner: Any, name: str) -> Any:
-    """Stands for ``getattr``, which pickle uses to store a method."""
-    if not isinstance(owner, type) or name not in _methods().get(owner, ()):
-        raise UnsafeCheckpointError(f'GLOBAL getattr({owner!r},{name!r})')
-    return getattr(owner, name)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
 
-
-def _restricted_pickle() -> types.SimpleNamespace:
-    from torch._weights_only_unpickler import _get_allowed_globals
-    allowed = {**_get_allowed_globals(), **_allowed_globals()}
-
-    class Unpickler(pickle.Unpickler):
-
-        def find_class(self, module: str, name: str) -> Any:
-            full = f'{module}.{name}'.replace('__builtin__.', 'builtins.')
-            if full not in allowed:
-                raise UnsafeCheckpointError(f'GLOBAL {full} is not on the allow-list')
-            return allowed[full]
-
-    def load(file: Any, **kwargs: Any) -> Any:
-        return Unpickler(file, **kwargs).load()
-
-    return types.SimpleNamespace(Unpickler=Unpickler, load=load, __name__='restricted_pickle')
+    def get_storage_from_record(self, name: str, num_bytes: int, kind: type) -> torch.Tensor:
+        measure = getattr(self._reader, 'get_record_size', None)
+        size = measure(name) if measure else len(self._reader.get_record(name))
+        if size != num_bytes:
+            raise pickle.UnpicklingError(f'{name} has {size} bytes, not {num_bytes}')
+        return self._reader.get_storage_from_record(name, num_bytes, kind)
