@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from asl_det.errors import UserError
 
 Record = Dict[str, Any]
+PROBABILITIES = 'probabilities.jsonl'  # what ProbabilityMonitorHook writes
 
 
 def read_records(path: Union[str, Path]) -> List[Record]:

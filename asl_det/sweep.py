@@ -25,8 +25,8 @@ from asl_det.analysis.sweep import show
 from asl_det.analysis.training_curves import last_epoch
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError
-from asl_det.hooks.probability_monitor import FILE
 from asl_det.identity import differences, hold, run_identity, versions
+from asl_det.records import PROBABILITIES
 
 Settings = Dict[str, Any]
 Variants = Dict[str, Settings]
@@ -310,11 +310,11 @@ def _train(config: str, settings: Settings, folder: Path, gpu: Optional[str], th
     resume = 'auto' if (folder / 'last_checkpoint').exists() else None
     train(cfg, work_dir=str(folder), resume=resume)
     metrics = last_metrics(read_scalars(folder))
-    if (folder / FILE).exists():
+    if (folder / PROBABILITIES).exists():
         try:
             means = last_epoch(folder)
         except (ValueError, KeyError) as error:  # a cut line is not worth the run
-            print(f'no means of the last epoch: {folder / FILE}: {error!r}')
+            print(f'no means of the last epoch: {folder / PROBABILITIES}: {error!r}')
         else:
             metrics.update({f'train/{name}': value for name, value in means.items()})
     _write(folder / RESULT, dict(metrics=metrics, seconds=round(time.time() - start)))

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from asl_det.analysis.curves import METRICS, Series, read_scalars
 from asl_det.analysis.style import COLOURS, LINES, save
 from asl_det.errors import UserError
-from asl_det.hooks.probability_monitor import FILE
-from asl_det.records import read_records
+from asl_det.records import PROBABILITIES, read_records
 
 SMOOTHING = 5  # records in a running mean
 
@@ -22,7 +21,7 @@ def read_probabilities(run: Union[str, Path]) -> Series:
     Raises:
         UserError: if the run has no record, or one is broken (the last excepted).
     """
-    path = Path(run) / FILE
+    path = Path(run) / PROBABILITIES
     if not path.is_file():
         raise UserError(f'{path} does not exist: train with custom_hooks='
                         "[dict(type='ProbabilityMonitorHook'), ...]")

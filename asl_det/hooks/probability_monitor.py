@@ -14,10 +14,8 @@ from asl_det.errors import UserError
 from asl_det.losses.backends.eager import CHUNK, entry_statistics
 from asl_det.losses.targets import dense_targets, fit_target, fit_weight
 from asl_det.losses.types import sum_dtype
-from asl_det.records import append_record
+from asl_det.records import PROBABILITIES, append_record
 from asl_det.registry import HOOKS
-
-FILE = 'probabilities.jsonl'
 
 
 @HOOKS.register_module()
@@ -97,7 +95,7 @@ class ProbabilityMonitorHook(Hook):
         for name, value in record.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
         if is_main_process():
-            append_record(Path(runner.work_dir) / FILE,
+            append_record(Path(runner.work_dir) / PROBABILITIES,
                           dict(step=runner.iter + 1, epoch=runner.epoch, **record))
 
 

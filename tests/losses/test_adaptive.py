@@ -176,6 +176,7 @@ def test_a_loss_that_is_gone_is_not_stepped():
     optimizer_step()
 
 
+@pytest.mark.skipif(not hasattr(torch, 'compiler'), reason='torch.compile comes with torch 2.1')
 def test_a_gamma_that_moves_compiles_once():
     torch._dynamo.reset()
     graphs = []

@@ -23,7 +23,7 @@ def impl(request, monkeypatch):
     if request.param == 'native' and not native.is_available():
         pytest.skip('there is no C compiler')
     if request.param == 'triton':
-        pytest.importorskip('triton')
+        pytest.importorskip('triton.backends')  # older ones have no interpreter
     if request.param in ('eager', 'triton'):
         choose = one_pass.choose_backend
         monkeypatch.setattr(one_pass, 'choose_backend', lambda impl, logits, batch:
