@@ -162,8 +162,8 @@ class RawAndEMAValLoop(ValLoop):
             found = dict(ema=self._evaluate())
         found['raw'] = self._evaluate()
         better = max(found, key=lambda name: found[name][self.key])  # the average where equal
-        metrics = dict(found[better])
-        metrics.update({f'{self.key}_{name}': found[name][self.key] for name in ('raw', 'ema')})
+        both = {f'{self.key}_{name}': found[name][self.key] for name in ('raw', 'ema')}
+        metrics = {self.key: found[better][self.key], **both, **found[better]}
         with hook.saving(better):
             self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
