@@ -21,10 +21,11 @@ class RawAndEMAHook(EMAHook):
     included; integers keep their start. Validate with :class:`RawAndEMAValLoop`,
     which evaluates both.
 
-    Every checkpoint holds both sets. Its ``state_dict``, which any other
-    program loads, is the average, as mmengine's ``EMAHook`` has it; in the best
-    checkpoint it is the better of the two. ``meta['state_dict_is']`` says
-    which. A resumed training goes on with both.
+    Every checkpoint holds both sets. Its ``state_dict``, which any program
+    loads, is the better of the two in the last validation before it was saved
+    (the average before the first), so the best checkpoint keeps what was best.
+    ``meta['state_dict_is']`` says which; ``ema_state_dict`` has the other set.
+    A resumed training goes on with both.
 
     Args:
         decay: of a step, between 0 and 1.
@@ -54,7 +55,11 @@ class RawAndEMAHook(EMAHook):
         self.decay = decay
         self.horizon = horizon
         self.weights = weights
-        self._state_dict_is = 'ema'
+        self.better = 'ema'  # until a validation tells
+
+    def before_run(self, runner: Runner) -> None:
+        if not hasattr(self, 'ema_model'):  # a test after the training keeps the average
+            super().before_run(runner)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -86,26 +91,18 @@ class RawAndEMAHook(EMAHook):
         pass
 
     def before_test_epoch(self, runner: Runner) -> None:
-        if self.training and self.weights != 'raw':  # else the weights were chosen at loading
+        chosen = self.better if self.weights == 'saved' else self.weights
+        if self.training and chosen == 'ema':  # without a training it was chosen at loading
             self._swap_ema_parameters()
 
     def after_test_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         self.before_test_epoch(runner)  # a second swap puts all back
 
-    @contextmanager
-    def saving(self, weights: str) -> Iterator[None]:
-        """Checkpoints of the block have these weights, 'raw' or 'ema', as their ``state_dict``."""
-        before, self._state_dict_is = self._state_dict_is, weights
-        try:
-            yield
-        finally:
-            self._state_dict_is = before
-
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         checkpoint['ema_state_dict'] = self.ema_model.state_dict()
-        if self._state_dict_is == 'ema':
+        if self.better == 'ema':
             self._swap_ema_state_dict(checkpoint)
-        checkpoint['meta']['state_dict_is'] = self._state_dict_is
+        checkpoint['meta']['state_dict_is'] = self.better
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         if 'ema_state_dict' not in checkpoint:
@@ -122,6 +119,7 @@ class RawAndEMAHook(EMAHook):
         if wanted != saved:
             self._swap_ema_state_dict(checkpoint)
         if runner._resume:
+            self.better = saved
             self.ema_model.load_state_dict(checkpoint['ema_state_dict'])
         else:
             runner.logger.info(f'weights of the checkpoint: {wanted}')
@@ -132,7 +130,7 @@ class RawAndEMAValLoop(ValLoop):
     """Validates the averaged and the raw weights of :class:`RawAndEMAHook`.
 
     Metrics are those of the better, as a whole; ``<key>_raw`` and ``<key>_ema``
-    tell them apart. The best checkpoint keeps the better. Outside a training
+    tell them apart. What is saved has the better as ``state_dict``. Outside a training
     (``Runner.val``) the loaded weights are validated.
 
     Args:
@@ -164,8 +162,8 @@ class RawAndEMAValLoop(ValLoop):
         better = max(found, key=lambda name: found[name][self.key])  # the average where equal
         both = {f'{self.key}_{name}': found[name][self.key] for name in ('raw', 'ema')}
         metrics = {self.key: found[better][self.key], **both, **found[better]}
-        with hook.saving(better):
-            self.runner.call_hook('after_val_epoch', metrics=metrics)
+        hook.better = better
+        self.runner.call_hook('after_val_epoch', metrics=metrics)
         self.runner.call_hook('after_val')
         return metrics
 
