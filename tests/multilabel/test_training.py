@@ -29,8 +29,7 @@ def digits(tmp_path_factory):
 def options(root, **more):
     values = {
         'data_root': root, 'max_epochs': 4, 'train_dataloader.batch_size': 8,
-        'train_cfg.val_interval': 2, 'default_hooks.logger.interval': 1,
-        'custom_hooks.1.momentum': 0.1, **more}
+        'train_cfg.val_interval': 2, 'default_hooks.logger.interval': 1, **more}
     return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
 
 
@@ -89,10 +88,12 @@ def metrics_of(work_dir):
     return losses, [row for row in rows if 'multilabel/mAP' in row][-1]
 
 
-def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port):
+@pytest.mark.parametrize('reduction, lr', [('mean', 0.05), ('sum', 0.05 / 80)])
+def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port, reduction, lr):
     # Batch norm of stored statistics: on CPU there is no synchronised one.
     still = {'model.backbone.norm_eval': True, 'val_dataloader.batch_size': 7,
-             'optim_wrapper.optimizer.type': 'SGD', 'lr': 0.05}
+             'optim_wrapper.optimizer.type': 'SGD', 'lr': lr,
+             'model.head.loss.reduction': reduction}
     run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'one',
         *options(digits, **still))
     run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}',
