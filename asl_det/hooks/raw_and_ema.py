@@ -6,10 +6,23 @@ from typing import Any, Dict, Iterator, Optional
 
 from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
+from mmengine.model import ExponentialMovingAverage
 from mmengine.runner import Runner, ValLoop
+from torch import Tensor
 
 from asl_det.errors import UserError
-from asl_det.registry import HOOKS, LOOPS
+from asl_det.registry import HOOKS, LOOPS, MODELS
+
+
+@MODELS.register_module()
+class WeightedSumEMA(ExponentialMovingAverage):
+    """mmengine's average, rounded as in the reference: a sum of two products.
+
+    Its linear interpolation rounds less, and is 1e-6 away after 25 steps.
+    """
+
+    def avg_func(self, averaged_param: Tensor, source_param: Tensor, steps: Tensor) -> None:
+        averaged_param.mul_(1 - self.momentum).add_(source_param, alpha=self.momentum)
 
 
 @HOOKS.register_module()
@@ -51,7 +64,7 @@ class RawAndEMAHook(EMAHook):
             raise UserError(f'RawAndEMAHook(horizon={horizon}): expected epochs, more than 0')
         if weights not in ('saved', 'raw', 'ema'):
             raise UserError(f"RawAndEMAHook(weights={weights!r}): expected 'saved', 'raw' or 'ema'")
-        super().__init__(strict_load=True, update_buffers=True)
+        super().__init__('mmdet.WeightedSumEMA', strict_load=True, update_buffers=True)
         self.decay = decay
         self.horizon = horizon
         self.weights = weights

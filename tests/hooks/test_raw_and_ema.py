@@ -151,7 +151,8 @@ def test_both_are_validated_and_the_better_is_the_best_checkpoint(tmp_path, bett
         sums = {'raw': states[-1], 'ema': average_of(states, 0.9)}
         sums = {name: float(state['layer.weight'].sum()) for name, state in sums.items()}
         for name in sums:
-            assert metrics[f'toy/score_{name}'] == pytest.approx(-abs(sums[name] - wanted), rel=1e-5)
+            expected = -abs(sums[name] - wanted)
+            assert metrics[f'toy/score_{name}'] == pytest.approx(expected, rel=1e-5)
         assert metrics['toy/score'] == max(metrics['toy/score_raw'], metrics['toy/score_ema'])
         assert metrics['toy/weight'] == pytest.approx(sums[better], rel=1e-5)
     best, = tmp_path.glob('best_*.pth')
@@ -186,7 +187,8 @@ def test_a_resumed_run_goes_on_with_both(tmp_path, wanted, epoch, kind):
 
 def test_a_run_of_mmengines_own_hook_can_be_resumed(tmp_path):
     from mmengine.hooks import EMAHook
-    runner, record = make_runner(tmp_path / 'theirs', epochs=1, ema=None, val_loop='mmengine.ValLoop')
+    runner, record = make_runner(tmp_path / 'theirs', epochs=1, ema=None,
+                                 val_loop='mmengine.ValLoop')
     runner.register_hook(EMAHook(momentum=0.1))
     runner.train()
     runner, ours = make_runner(tmp_path / 'ours', epochs=2, resume=True,
@@ -225,9 +227,11 @@ def test_a_test_uses_the_weights_that_are_asked_for(tmp_path, better, wanted):
     kept, = (tmp_path / 'run').glob('best_*.pth')
     for weights in ('raw', 'ema'):
         for checkpoint in (last, kept):
-            assert weight_in_test(tmp_path, checkpoint, weights) == pytest.approx(sums[weights], rel=1e-5)
+            got = weight_in_test(tmp_path, checkpoint, weights)
+            assert got == pytest.approx(sums[weights], rel=1e-5)
     for checkpoint in (last, kept):
-        assert weight_in_test(tmp_path, checkpoint, 'saved') == pytest.approx(sums[better], rel=1e-5)
+        got = weight_in_test(tmp_path, checkpoint, 'saved')
+        assert got == pytest.approx(sums[better], rel=1e-5)
     # In the process of the training, and validation of a checkpoint alone.
     assert runner.test()['toy/weight'] == pytest.approx(sums[better], rel=1e-5)
     assert_equal(runner.model.state_dict(), record.states[-1])

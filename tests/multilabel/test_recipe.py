@@ -155,3 +155,37 @@ def test_the_recipe_ends_with_the_weights_and_the_average_of_the_reference(tmp_p
     assert saved['meta']['state_dict_is'] == 'ema'
     assert_same(saved['state_dict'], GOLDEN['ema'])
     assert_same(average, GOLDEN['weights'])  # swapped, as mmengine's EMAHook saves
+
+
+def a_model(**head):
+    cfg = Config.fromfile(RECIPE)
+    cfg.model.backbone = dict(type='GoldenNetwork')
+    cfg.model.head.update(num_classes=10, in_channels=8, **head)
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model), cfg
+
+
+def a_batch(model):
+    items = [GoldenBatches()[i] for i in range(8)]
+    return model.data_preprocessor(
+        dict(inputs=[item['inputs'] for item in items],
+             data_samples=[item['data_samples'] for item in items]), True)
+
+
+def test_under_mixed_precision_the_loss_is_computed_in_float32():
+    model, _ = a_model()
+    data = a_batch(model)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        logits = model(data['inputs'])
+        loss = model(**data, mode='loss')['loss']
+    assert logits.dtype == torch.bfloat16 and loss.dtype == torch.float32
+    targets = torch.stack([sample.gt_label for sample in data['data_samples']])
+    expected = model.head.loss_cls(logits.float(), targets)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_images_reach_the_network_in_0_to_1_as_rgb():
+    model, _ = a_model()
+    image = torch.randint(0, 256, (3, 4, 5), dtype=torch.uint8)
+    got = model.data_preprocessor(dict(inputs=[image], data_samples=[None]), False)['inputs'][0]
+    torch.testing.assert_close(got, image.flip(0) / 255)
