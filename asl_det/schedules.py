@@ -76,8 +76,8 @@ class OneCycle(OneCycleLR):
 
     def state_dict(self) -> Dict[str, Any]:
         """The place in the cycle; the cycle itself comes from the config."""
-        return dict(last_step=self.last_step, _global_step=self._global_step,
-                    total_steps=self.total_steps, maxima=self.maxima)
+        return dict(_global_step=self._global_step, total_steps=self.total_steps,
+                    maxima=self.maxima)
 
     def load_state_dict(self, state_dict: Dict[str, Any]) -> None:
         """Go on at the place of a saved run (mmengine's ``OneCycleLR`` too), in our own cycle."""
@@ -88,15 +88,15 @@ class OneCycle(OneCycleLR):
                 print_log(f'the one-cycle schedule was begun with other {what}: {_short(saved)}, '
                           f'and goes on with those of the config: {_short(ours[name])}',
                           logger='current', level=logging.WARNING)
-        self.last_step = state_dict['last_step']
         self._global_step = state_dict['_global_step']
+        self.last_step = min(self._global_step, self.end - 1) - self.begin
         groups = self.optimizer.param_groups
         # The optimizer's state brought those of the saved run.
         for group, maximum in zip(groups, self.maxima, strict=True):
             group['max_lr'] = maximum
             group['initial_lr'] = maximum / self.div_factor
             group['min_lr'] = group['initial_lr'] / self.final_div_factor
-        if self.last_step <= self.total_steps:
+        if self.last_step >= 0:
             for group, value in zip(groups, self._get_value(), strict=True):
                 group['lr'] = value
             self._apply_momentum()

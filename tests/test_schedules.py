@@ -5,8 +5,11 @@ import copy
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.runner import Runner
 from torch import nn
 
 import asl_det  # noqa: F401
@@ -117,9 +120,9 @@ def test_a_resumed_run_follows_the_lr_and_the_length_of_its_config():
     assert run(*resumed(8, lrs=(0.5, 0.5)), 12) == hotter[8:]
 
 
-def test_a_run_that_is_longer_than_its_config_keeps_its_last_values():
+def test_a_run_that_is_longer_than_its_config_is_at_the_end_of_the_cycle():
     optimizer, _ = resumed(18, end=10)
-    assert optimizer.param_groups[0]['lr'] > 0
+    assert optimizer.param_groups[0]['lr'] == pytest.approx(0.01 / 25 / 1e4)
 
 
 @pytest.mark.parametrize('path', [
@@ -138,3 +141,56 @@ def test_a_config_states_lr_and_length_once(path):
     built = PARAM_SCHEDULERS.build(dict(schedule, type='mmdet.OneCycle', end=length),
                                    default_args=dict(optimizer=wrapper, epoch_length=10))
     assert built.total_steps == round(length / schedule.get('run_share', 1))
+
+
+class OneWeight(BaseModel):
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return dict(loss=(self.weight**2).sum())
+
+
+class Rates(Hook):
+
+    def __init__(self):
+        self.rates = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.rates.append(runner.optim_wrapper.param_groups[0]['lr'])
+
+
+def rates_of_run(work_dir, epochs, lr=0.02, length=5, **kwargs):
+    """The learning rates of a Runner with the schedule of the digits config."""
+    schedule = Config.fromfile('configs/multilabel/resnet18-w16_asl_digits.py').param_scheduler
+    runner = Runner(
+        OneWeight(), work_dir=str(work_dir), param_scheduler=schedule, default_scope='mmdet',
+        train_dataloader=dict(dataset=[dict(inputs=torch.ones(1), data_samples=0)] * length,
+                              sampler=dict(type='DefaultSampler'), batch_size=1),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=lr)),
+        experiment_name=f'{work_dir.parent.name}-{work_dir.name}', **kwargs)
+    rates = Rates()
+    runner.register_hook(rates)
+    runner.train()
+    return rates.rates
+
+
+def test_a_run_follows_the_two_values_that_a_user_changes(tmp_path):
+    for epochs, lr in ((2, 0.02), (3, 0.02), (2, 0.002)):
+        rates = rates_of_run(tmp_path / f'{epochs}-{lr}', epochs, lr)
+        assert len(rates) == 5 * epochs
+        assert rates == [row[0][0] for row in run(
+            *make(lrs=(lr,), end=5 * epochs, by_epoch=False, pct_start=0.2), 5 * epochs)]
+    scaled = rates_of_run(tmp_path / 'scaled', 2, 0.002,
+                          auto_scale_lr=dict(enable=True, base_batch_size=4))
+    assert scaled == pytest.approx([rate / 4 for rate in rates])
+
+
+def test_a_resumed_run_can_be_made_longer(tmp_path):
+    rates_of_run(tmp_path / 'short', 2)
+    resumed = rates_of_run(tmp_path / 'long', 4, resume=True,
+                           load_from=str(tmp_path / 'short/epoch_2.pth'))
+    assert resumed == rates_of_run(tmp_path / 'whole', 4)[10:]
