@@ -113,10 +113,13 @@ def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
     result = run('tools/test.py', CONFIG, tmp_path / 'run/epoch_1.pth', '--work-dir',
                  tmp_path / 'test', '--out', tmp_path / 'out/results.json', '--show-dir',
                  tmp_path / 'drawn', *options(digits, **{
-                     'default_hooks.visualization.per_sheet': 12}))
-    assert 'multilabel/mAP' in result.stdout
+                     'default_hooks.visualization.per_sheet': 12,
+                     'default_hooks.ema.weights': 'raw'}))
+    assert 'multilabel/mAP' in result.stdout and 'weights of the checkpoint: raw' in result.stdout
     record = json.loads((tmp_path / 'out/results.json').read_text())
-    assert 0 < record['metrics']['multilabel/mAP'] <= 1
+    _, trained = metrics_of(tmp_path / 'run')
+    assert record['metrics']['multilabel/mAP'] == pytest.approx(trained['multilabel/mAP_raw'])
+    assert trained['multilabel/mAP_raw'] != trained['multilabel/mAP_ema']
     assert (tmp_path / 'out/results.classes.csv').is_file()
     assert (tmp_path / 'out/results.scores.npz').is_file()
     assert len(list((tmp_path / 'drawn').glob('sheet_*.png'))) == 2
