@@ -102,28 +102,34 @@ class OneCycle(OneCycleLR):
             self._apply_momentum()
         self._last_value = [group['lr'] for group in groups]
 
+    def _get_value(self) -> List[float]:
+        phase, passed = self._place()
+        return [self.anneal_func(group[phase['start_lr']], group[phase['end_lr']], passed)
+                for group in self.optimizer.param_groups]
+
     def _apply_momentum(self) -> None:
         if self.momentum is None:
             return
-        value = self._momentum_now()
+        phase, passed = self._place()
+        at_ends, at_peak = self.momentum
+        value = self.anneal_func(*(at_peak if phase[f'{side}_lr'] == 'max_lr' else at_ends
+                                   for side in ('start', 'end')), passed)
         for group in self.optimizer.param_groups:
             if 'betas' in group:
                 group['betas'] = (value, *group['betas'][1:])
             else:
                 group['momentum'] = value
 
-    def _momentum_now(self) -> float:
-        """Lowest where the learning rate is highest, highest elsewhere."""
-        at_ends, at_peak = self.momentum
+    def _place(self) -> Tuple[Dict[str, Any], float]:
+        """The phase of the cycle, and the share of it that has passed."""
         start = 0
         for phase in self._schedule_phases:
-            if self.last_step <= phase['end_step']:
+            end = phase['end_step']
+            if self.last_step <= end or phase is self._schedule_phases[-1]:
                 break
-            if phase is not self._schedule_phases[-1]:
-                start = phase['end_step']
-        first, last = (at_peak if phase[f'{side}_lr'] == 'max_lr' else at_ends
-                       for side in ('start', 'end'))
-        return self.anneal_func(first, last, (self.last_step - start) / (phase['end_step'] - start))
+            start = end
+        # mmengine and torch divide by 0 where a phase has no length, as in a run of 5 steps.
+        return phase, (self.last_step - start) / (end - start) if end != start else 1.0
 
 
 def _short(value: Union[int, List[float]]) -> str:

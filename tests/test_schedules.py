@@ -72,6 +72,13 @@ def test_a_run_of_any_length_goes_through_its_share_of_the_cycle(epochs):
     assert half.total_steps == 2 * epochs * length
 
 
+@pytest.mark.parametrize('steps', range(1, 12))
+def test_the_shortest_runs_have_a_cycle_too(steps):
+    rates = [row[0][0] for row in run(*make(end=steps, by_epoch=False, pct_start=0.2), steps)]
+    assert all(0 < rate <= 0.01 for rate in rates)
+    assert max(rates) > 0.008 or steps < 5
+
+
 def test_a_schedule_by_epochs_can_be_converted():
     built, _ = make(end=1)
     schedule = PARAM_SCHEDULERS.build(
