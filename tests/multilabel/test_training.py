@@ -144,7 +144,7 @@ def test_two_classes_train_with_the_default_metric(digits, tmp_path):
     classes = {f'{split}_dataloader.dataset.metainfo.classes': "['3','5']"
                for split in ('train', 'val', 'test')}
     result = run('tools/train.py', CONFIG, '--work-dir', tmp_path, *options(
-        digits, **classes, **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1,
+        digits, **classes, **{'max_epochs': 1, 'train_cfg.val_interval': 1,
                               'model.head.num_classes': 2}))
     said, trained = (result.stdout + result.stderr).split('Epoch(train)', 1)
     assert 'top3: left out of the metrics, there are 2 classes' in said
