@@ -383,8 +383,7 @@ def test_a_sweep_trains_every_setting_and_seed_once_and_goes_on(tmp_path, monkey
                '--grid', f'{LOSS}.gamma_neg=0,2', '--variant', 'focal', f'{LOSS}.gamma_neg=2',
                f'{LOSS}.gamma_pos=2', f'{LOSS}.clip=0', '--metrics', '.*mAP', '.*CF1',
                '--cfg-options', *options, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
-               'train_dataloader.batch_size=8', 'param_scheduler.0.total_steps=1',
-               'custom_hooks.2.interval=1']
+               'train_dataloader.batch_size=8', 'default_hooks.monitor.interval=1']
     assert run(monkeypatch, *command) is None
     saved = json.loads((tmp_path / 'sweep/sweep.json').read_text())
     assert list(saved['variants']) == ['gamma_neg-0', 'gamma_neg-2', 'focal']
@@ -408,5 +407,5 @@ def test_a_sweep_trains_every_setting_and_seed_once_and_goes_on(tmp_path, monkey
     changed = [p for p, t in before.items() if p.stat().st_mtime_ns != t]
     assert changed == [one / 'result.json']
 
-    message = run(monkeypatch, *command[:-1], 'custom_hooks.2.interval=2')
-    assert 'config.custom_hooks.2.interval: 1 -> 2' in message
+    message = run(monkeypatch, *command[:-1], 'default_hooks.monitor.interval=2')
+    assert 'config.default_hooks.monitor.interval: 1 -> 2' in message

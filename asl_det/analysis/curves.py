@@ -45,7 +45,7 @@ def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
     scalars = read_scalars(work_dir)
     panels = {
         'training loss': [n for n in scalars if 'loss' in n and '/' not in n],
-        'validation': [n for n in scalars if n.split('/')[-1] in METRICS],
+        'validation': [n for n in scalars if _is_metric(n)],
         'learning rate': ['lr'] if 'lr' in scalars else [],
     }
     panels = {title: names for title, names in panels.items() if names}
@@ -66,3 +66,8 @@ def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
             if len(names) > 1:
                 axes.legend(frameon=False, fontsize='small')
         figure.savefig(out, dpi=120)
+
+
+def _is_metric(name: str) -> bool:
+    """Also those of the raw and of the averaged weights."""
+    return name.split('/')[-1].removesuffix('_raw').removesuffix('_ema') in METRICS

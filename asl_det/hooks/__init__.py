@@ -3,7 +3,8 @@ from asl_det.hooks.drawing import DrawingHook
 from asl_det.hooks.epoch_seed import EpochSeedHook
 from asl_det.hooks.multilabel_pictures import MultiLabelPicturesHook
 from asl_det.hooks.probability_monitor import ProbabilityMonitorHook
+from asl_det.hooks.raw_and_ema import RawAndEMAHook, RawAndEMAValLoop
 from asl_det.hooks.same_schedule import SameScheduleHook
 
 __all__ = ['CurvesHook', 'DrawingHook', 'EpochSeedHook', 'MultiLabelPicturesHook',
-           'ProbabilityMonitorHook', 'SameScheduleHook']
+           'ProbabilityMonitorHook', 'RawAndEMAHook', 'RawAndEMAValLoop', 'SameScheduleHook']

@@ -1,5 +1,6 @@
 """Multi-label classification on mmengine's Runner; the loss comes by config."""
 
+from asl_det.multilabel.augment import ASLCutout, ASLRandAugment
 from asl_det.multilabel.backbones import TimmBackbone, TorchvisionBackbone
 from asl_det.multilabel.classifier import MultiLabelClassifier
 from asl_det.multilabel.datasets import (
@@ -16,6 +17,7 @@ from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.multilabel.transforms import LoadFeatures, PackMultiLabel, TorchvisionTransform
 
 __all__ = [
+    'ASLCutout', 'ASLRandAugment',
     'CSVMultiLabelDataset', 'CocoMultiLabelDataset', 'LinearHead', 'LoadFeatures', 'MLDecoderHead',
     'MultiLabelClassifier', 'MultiLabelDataset', 'MultiLabelMetric', 'MultiLabelSample',
     'NUSWIDEDataset', 'OpenImagesMultiLabelDataset', 'PackMultiLabel', 'TimmBackbone',

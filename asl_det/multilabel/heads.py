@@ -49,7 +49,10 @@ class _Head(BaseModule):
         if getattr(self.loss_cls, 'ignore_index', None) != -1:
             options['weight'] = known.to(logits.dtype)
             target = target.clamp(min=0)
-        return dict(loss=self.loss_cls(logits, target, **options))
+        loss = self.loss_cls(logits, target, **options)
+        if getattr(self.loss_cls, 'reduction', 'mean') == 'sum':
+            loss = loss * get_world_size()  # gradients are averaged over processes, not summed
+        return dict(loss=loss)
 
     def _map(self, features: Features) -> Tensor:
         """The last feature map, with its channels checked."""

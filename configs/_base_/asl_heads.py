@@ -1,9 +1,10 @@
 """Dense heads with the asymmetric loss: what differs from mmdet's focal loss.
 
-A config takes this file as a second base and one of the heads:
+A config takes this file as a second base and one of the heads, and names the
+import where its first base does not:
+    custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
     model = dict(bbox_head={{_base_.asl_retina_head}})
 """
-custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
 
 asl_loss = dict(
     _delete_=True,

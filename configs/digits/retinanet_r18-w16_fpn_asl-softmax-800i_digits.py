@@ -7,7 +7,6 @@ Box AP 0.734 (seed 0) on the validation set, two CPU cores, 4 minutes. The sigmo
     python tools/train.py configs/digits/retinanet_r18-w16_fpn_asl-softmax-800i_digits.py
 """
 _base_ = './retinanet_r18-w16_fpn_800i_digits.py'
-custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
 
 model = dict(
     bbox_head=dict(

@@ -27,22 +27,14 @@ model = dict(
         loss=dict(type='AsymmetricLoss', use_sigmoid=True, gamma_neg=2.0, gamma_pos=0.0,
                   clip=0.05)))
 
-max_epochs = 6
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=6, val_interval=2)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-4, weight_decay=1e-2),
     # The last layers (head, and the backbone's conv_head) learn faster.
     paramwise_cfg=dict(
         bias_decay_mult=0.0, flat_decay_mult=0.0, custom_keys=dict(head=dict(lr_mult=10.0))))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=1, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=1, end=max_epochs,
-         convert_to_iter_based=True)
-]
-# A shorter average than the recipe's, for a shorter training.
-custom_hooks = [
-    dict(type='EpochSeedHook'),
-    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01, gamma=20),
-    dict(type='ProbabilityMonitorHook', interval=10),
-]
+# The maximum is optim_wrapper.optimizer.lr (times lr_mult), the length train_cfg.max_epochs.
+param_scheduler = [dict(type='OneCycle', pct_start=0.2, by_epoch=False)]
+default_hooks = dict(
+    ema=dict(horizon=0.5), monitor=dict(type='ProbabilityMonitorHook', interval=10))

@@ -19,19 +19,12 @@ model = dict(
         loss=dict(type='AsymmetricLoss', use_sigmoid=True, gamma_neg=2.0, gamma_pos=0.0,
                   clip=0.05)))
 
-max_epochs = 10
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=2)
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=3e-3, weight_decay=1e-2),
     paramwise_cfg=dict(bias_decay_mult=0.0, flat_decay_mult=0.0))
-param_scheduler = [
-    dict(type='OneCycleLR', eta_max=3e-3, total_steps=max_epochs, pct_start=0.2, by_epoch=True,
-         convert_to_iter_based=True)
-]
-# A shorter average than the recipe's, for a shorter training.
-custom_hooks = [
-    dict(type='EpochSeedHook'),
-    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01, gamma=20),
-    dict(type='ProbabilityMonitorHook', interval=10),
-]
+# The maximum is optim_wrapper.optimizer.lr, the length train_cfg.max_epochs.
+param_scheduler = [dict(type='OneCycle', pct_start=0.2, by_epoch=False)]
+default_hooks = dict(
+    ema=dict(horizon=0.5), monitor=dict(type='ProbabilityMonitorHook', interval=10))

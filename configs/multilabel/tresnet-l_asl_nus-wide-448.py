@@ -4,9 +4,6 @@ Published: mAP 65.2. Not run here.
 
     python tools/train.py configs/multilabel/tresnet-l_asl_nus-wide-448.py
 """
-_base_ = [
-    './_base_/runtime.py', './_base_/asl_recipe.py', './_base_/tresnet_l.py',
-    './_base_/nus_wide.py'
-]
+_base_ = ['./_base_/tresnet_l.py', './_base_/nus_wide.py']
 
 model = dict(head=dict(num_classes=81))

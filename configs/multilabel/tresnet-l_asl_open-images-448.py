@@ -4,10 +4,7 @@ Published: mAP 86.3. Not run here.
 
     python tools/train.py configs/multilabel/tresnet-l_asl_open-images-448.py
 """
-_base_ = [
-    './_base_/runtime.py', './_base_/asl_recipe.py', './_base_/tresnet_l.py',
-    './_base_/open_images.py'
-]
+_base_ = ['./_base_/tresnet_l.py', './_base_/open_images.py']
 
 model = dict(threshold=0.995, head=dict(num_classes=9605))
 # As papers on Open Images: a class without known negatives has AP 1 whatever is predicted.

@@ -4,9 +4,6 @@ Published: mAP 96.0 with model_name='tresnet_xl' (in_channels=2656). Not run her
 
     python tools/train.py configs/multilabel/tresnet-l_asl_voc07-448.py
 """
-_base_ = [
-    './_base_/runtime.py', './_base_/asl_recipe.py', './_base_/tresnet_l.py',
-    './_base_/voc07.py'
-]
+_base_ = ['./_base_/tresnet_l.py', './_base_/voc07.py']
 
 model = dict(head=dict(num_classes=20))

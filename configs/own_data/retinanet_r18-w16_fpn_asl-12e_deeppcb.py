@@ -16,7 +16,6 @@ classes = ('open', 'short', 'mousebite', 'spur', 'copper', 'pin-hole')
 scale = (320, 320)
 
 how_to_get_data = 'give the folder of your data with --data-root'
-max_epochs = 12
 
 model = dict(bbox_head=dict(num_classes=len(classes)), test_cfg=dict(nms=dict(class_agnostic=False), max_per_img=100))
 train_pipeline = [
@@ -53,17 +52,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + test_ann)
 test_evaluator = val_evaluator
 
-train_cfg = dict(
-    _delete_=True, type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
-param_scheduler = [
-    dict(
-        type='OneCycleLR',
-        eta_max=2e-3,
-        total_steps=max_epochs,
-        pct_start=0.2,
-        by_epoch=True,
-        convert_to_iter_based=True)
-]
+train_cfg = dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=12, val_interval=4)
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=True), checkpoint=dict(by_epoch=True, interval=1))
 log_processor = dict(by_epoch=True)

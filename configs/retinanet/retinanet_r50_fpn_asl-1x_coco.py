@@ -5,5 +5,6 @@ Box AP of this config: not run here (8 GPUs x 2 images).
     python tools/train.py configs/retinanet/retinanet_r50_fpn_asl-1x_coco.py
 """
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/asl_heads.py']
+custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
 
 model = dict(bbox_head={{_base_.asl_retina_head}})

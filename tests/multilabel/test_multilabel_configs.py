@@ -55,18 +55,37 @@ def test_one_training_step(config):
     assert model.head.fc.weight.grad.isfinite().all()
 
 
-def test_the_recipe_of_the_paper_is_what_the_reference_trains():
-    config = Config.fromfile('configs/multilabel/tresnet-l_asl_coco-448.py')
-    assert config.train_cfg.max_epochs == 40
+PAPER = [p for p in CONFIGS if '-448' in p.stem or '-224' in p.stem]
+
+
+@pytest.mark.parametrize('path', PAPER, ids=lambda p: p.stem)
+def test_the_recipe_of_the_paper_is_what_the_reference_trains(path):
+    config = Config.fromfile(path)
+    assert config.train_cfg.max_epochs == 41
     schedule, = config.param_scheduler
-    assert (schedule.type, schedule.eta_max, schedule.total_steps, schedule.pct_start) == (
-        'OneCycleLR', 1e-4, 80, 0.2)
+    assert config.train_cfg.max_epochs / schedule.run_share == pytest.approx(80)
+    assert schedule.pct_start == 0.2 and schedule.momentum == (0.95, 0.85)
     assert config.optim_wrapper.type == 'AmpOptimWrapper'
     assert config.optim_wrapper.optimizer == dict(type='Adam', lr=1e-4, weight_decay=1e-4)
-    ema = config.custom_hooks[1]
-    assert ema.type == 'EMAHook' and ema.momentum == pytest.approx(1 - 0.9997)
+    assert config.default_hooks.ema == dict(type='RawAndEMAHook', decay=0.9997)
+    assert config.model.head.loss.reduction == 'sum'
     assert config.train_dataloader.batch_size == 128
-    assert not any(step.get('keep_ratio') for step in config.train_dataloader.dataset.pipeline)
+    assert not config.train_dataloader.get('drop_last', False)
+    size = 224 if '224' in path.stem else 448
+    steps = config.train_dataloader.dataset.pipeline
+    assert [s.type for s in steps] == ['LoadImageFromFile', 'Resize', 'ASLCutout',
+                                       'ASLRandAugment', 'PackMultiLabel']
+    assert steps[1] == dict(type='Resize', scale=(size, size), keep_ratio=False, backend='pillow')
+    assert [s.type for s in config.val_dataloader.dataset.pipeline] == [
+        'LoadImageFromFile', 'Resize', 'PackMultiLabel']
+    assert config.val_dataloader.dataset.pipeline[1] == steps[1]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_weight_decay_that_is_added_to_the_gradient_comes_with_a_summed_loss(path):
+    config = Config.fromfile(path)
+    if config.optim_wrapper.optimizer.type != 'AdamW':  # which decays apart from the gradient
+        assert config.model.head.loss.reduction == 'sum'
 
 
 def test_weight_decay_is_for_weights_only():

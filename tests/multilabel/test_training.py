@@ -29,8 +29,7 @@ def digits(tmp_path_factory):
 def options(root, **more):
     values = {
         'data_root': root, 'max_epochs': 4, 'train_dataloader.batch_size': 8,
-        'train_cfg.val_interval': 2, 'default_hooks.logger.interval': 1,
-        'custom_hooks.1.momentum': 0.1, **more}
+        'train_cfg.val_interval': 2, 'default_hooks.logger.interval': 1, **more}
     return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
 
 
@@ -89,10 +88,12 @@ def metrics_of(work_dir):
     return losses, [row for row in rows if 'multilabel/mAP' in row][-1]
 
 
-def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port):
+@pytest.mark.parametrize('reduction, lr', [('mean', 0.05), ('sum', 0.05 / 80)])
+def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port, reduction, lr):
     # Batch norm of stored statistics: on CPU there is no synchronised one.
     still = {'model.backbone.norm_eval': True, 'val_dataloader.batch_size': 7,
-             'optim_wrapper.optimizer.type': 'SGD', 'lr': 0.05}
+             'optim_wrapper.optimizer.type': 'SGD', 'lr': lr,
+             'model.head.loss.reduction': reduction}
     run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'one',
         *options(digits, **still))
     run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}',
@@ -112,10 +113,13 @@ def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
     result = run('tools/test.py', CONFIG, tmp_path / 'run/epoch_1.pth', '--work-dir',
                  tmp_path / 'test', '--out', tmp_path / 'out/results.json', '--show-dir',
                  tmp_path / 'drawn', *options(digits, **{
-                     'default_hooks.visualization.per_sheet': 12}))
-    assert 'multilabel/mAP' in result.stdout
+                     'default_hooks.visualization.per_sheet': 12,
+                     'default_hooks.ema.weights': 'raw'}))
+    assert 'multilabel/mAP' in result.stdout and 'weights of the checkpoint: raw' in result.stdout
     record = json.loads((tmp_path / 'out/results.json').read_text())
-    assert 0 < record['metrics']['multilabel/mAP'] <= 1
+    _, trained = metrics_of(tmp_path / 'run')
+    assert record['metrics']['multilabel/mAP'] == pytest.approx(trained['multilabel/mAP_raw'])
+    assert trained['multilabel/mAP_raw'] != trained['multilabel/mAP_ema']
     assert (tmp_path / 'out/results.classes.csv').is_file()
     assert (tmp_path / 'out/results.scores.npz').is_file()
     assert len(list((tmp_path / 'drawn').glob('sheet_*.png'))) == 2
@@ -140,7 +144,7 @@ def test_two_classes_train_with_the_default_metric(digits, tmp_path):
     classes = {f'{split}_dataloader.dataset.metainfo.classes': "['3','5']"
                for split in ('train', 'val', 'test')}
     result = run('tools/train.py', CONFIG, '--work-dir', tmp_path, *options(
-        digits, **classes, **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1,
+        digits, **classes, **{'max_epochs': 1, 'train_cfg.val_interval': 1,
                               'model.head.num_classes': 2}))
     said, trained = (result.stdout + result.stderr).split('Epoch(train)', 1)
     assert 'top3: left out of the metrics, there are 2 classes' in said

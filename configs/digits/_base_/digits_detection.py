@@ -1,5 +1,6 @@
 """The digits data set (tools/make_digits.py) and a schedule for two CPU cores."""
 _base_ = 'mmdet::_base_/default_runtime.py'
+custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
 
 data_root = 'data/digits/'
 how_to_get_data = 'make it with: python tools/make_digits.py'
@@ -56,9 +57,8 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-2),
     clip_grad=dict(max_norm=10))
-param_scheduler = [
-    dict(type='OneCycleLR', eta_max=2e-3, total_steps=800, pct_start=0.2, by_epoch=False)
-]
+# The maximum is optim_wrapper.optimizer.lr, the length that of train_cfg.
+param_scheduler = [dict(type='OneCycle', pct_start=0.2, by_epoch=False)]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=20, log_metric_by_epoch=False),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=1),

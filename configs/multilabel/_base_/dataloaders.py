@@ -3,7 +3,6 @@ train_dataloader = dict(
     batch_size=128,
     num_workers=8,
     persistent_workers=False,
-    drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True))
 val_dataloader = dict(
     batch_size=128,

@@ -10,12 +10,10 @@ default_hooks = dict(
         type='CheckpointHook', interval=1, max_keep_ckpts=1, save_best='multilabel/mAP',
         rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='MultiLabelPicturesHook'))
-custom_hooks = [
-    dict(type='EpochSeedHook'),
-    # Every step; the first steps follow the weights closely.
-    dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.0003, gamma=100),
-]
+    visualization=dict(type='MultiLabelPicturesHook'),
+    epoch_seed=dict(type='EpochSeedHook'),
+    # A recipe gives its decay, or its horizon in epochs.
+    ema=dict(type='RawAndEMAHook'))
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
@@ -28,7 +26,7 @@ load_from = None
 resume = False
 randomness = dict(seed=0)
 
-val_cfg = dict(type='ValLoop')
+val_cfg = dict(type='RawAndEMAValLoop', key='multilabel/mAP')
 test_cfg = dict(type='TestLoop')
 val_evaluator = dict(type='MultiLabelMetric')
 test_evaluator = val_evaluator
