@@ -9,7 +9,6 @@ model = dict(
     head=dict(
         type='LinearHead',
         num_classes=80,
-        in_channels=2432,
         # The gradient of the focusing weight is held back.
         loss=dict(
             type='AsymmetricLoss', use_sigmoid=True, gamma_neg=4.0, gamma_pos=0.0, clip=0.05,
