@@ -1,7 +1,6 @@
 """Weights are where they should be: after init_weights, a training, a test, a resume."""
 
 import copy
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,8 +125,7 @@ def test_a_checkpoint_is_the_start_of_a_training_by_the_command(digits, tmp_path
         "train_cfg = dict(max_epochs=1, val_interval=1)\n")
     result = subprocess.run(
         [sys.executable, 'tools/train.py', str(tmp_path / 'config.py'), '--work-dir',
-         str(tmp_path / 'run')], capture_output=True, text=True,
-        env=dict(os.environ, DATA_ROOT=f'{digits}/'))
+         str(tmp_path / 'run'), '--data-root', f'{digits}/'], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
     for key, value in source.named_parameters():
