@@ -115,8 +115,9 @@ def train(cfg: Config,
 
     Raises:
         UserError: if data or a checkpoint is missing, another process trains
-            in ``work_dir``, or the schedule does not fit, to itself or to the
-            resumed checkpoint.
+            in ``work_dir``, the schedule does not fit, to itself or to the
+            resumed checkpoint, or a checkpoint is not one of this network
+            (``load_from``: if nothing of it fits).
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
@@ -141,6 +142,9 @@ def train(cfg: Config,
     scale_one_cycle(runner, cfg)
     drop_empty_schedules(runner)
     runner.register_hook(asl_det.hooks.CurvesHook())
+    if cfg.get('load_from'):
+        purpose = 'resume' if cfg.get('resume') else 'load_from'
+        runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from))
     if cfg.get('resume'):
         runner.register_hook(asl_det.hooks.SameScheduleHook())
     with hold(work_dir) if is_main_process() else nullcontext():
@@ -169,7 +173,8 @@ def test(cfg: Config,
          work_dir: str,
          out: Union[str, Path, None] = None,
          show_dir: Union[str, Path, None] = None,
-         launcher: str = 'none') -> Dict[str, float]:
+         launcher: str = 'none',
+         partial: bool = False) -> Dict[str, float]:
     """Evaluate a checkpoint.
 
     Args:
@@ -181,12 +186,15 @@ def test(cfg: Config,
         show_dir: folder for every image with truth (left) and predictions
             (right).
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        partial: evaluate even if the checkpoint does not fit; the log says
+            which weights keep their initial values and which are not used.
 
     Returns:
         The metrics by name.
 
     Raises:
-        UserError: if data or the checkpoint is missing.
+        UserError: if data or the checkpoint is missing, or the checkpoint is
+            not one of this network.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
@@ -205,7 +213,9 @@ def test(cfg: Config,
         for evaluator in _as_list(cfg.test_evaluator):
             if evaluator['type'] in ('CocoMetric', 'MultiLabelMetric'):
                 evaluator['outfile_prefix'] = str(out.with_suffix(''))
-    metrics = build_runner(cfg).test()
+    runner = build_runner(cfg)
+    runner.register_hook(asl_det.hooks.LoadWeightsHook('test', checkpoint, partial))
+    metrics = runner.test()
     if out is not None and is_main_process():
         record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
                       versions=versions())

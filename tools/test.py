@@ -13,6 +13,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', metavar='results.json',
                         help='write the metrics here, and detections beside it')
     parser.add_argument('--show-dir', help='draw truth and predictions of every image here')
+    parser.add_argument('--partial', action='store_true',
+                        help='evaluate even if weights of the checkpoint are missing or left over')
     return parse_run_args(parser)
 
 
@@ -22,7 +24,7 @@ def main() -> None:
     cfg = load_config(args.config, config_options(args))
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,
-                   launcher=args.launcher)
+                   launcher=args.launcher, partial=args.partial)
     for name, value in metrics.items():
         print(f'{name:24} {value}')
     for label, path in (('metrics', args.out), ('drawings', args.show_dir)):

@@ -1,9 +1,10 @@
 """timm's and torchvision's models as backbones; mmdet's own need no adapter."""
 
+import copy
 import sys
 from typing import Any, Dict, Optional, Sequence, Tuple
 
-from mmengine.logging import print_log
+import torch
 from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
@@ -11,14 +12,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from asl_det.errors import UserError
 from asl_det.registry import MODELS
+from asl_det.weights import COUNTER, load_weights, weights_of
 
-COUNTER = 'num_batches_tracked'
 
-
-class _Backbone(BaseModule):
+class Backbone(BaseModule):
     """A classification network without its classifier.
 
     Subclasses set ``self.model`` and call :meth:`_prepare`.
+
+    Attributes:
+        num_features: channels of the output.
+        pooled: the output is ``(N, num_features)``, as the network's own
+            classifier reads it; else a map ``(N, num_features, h, w)``, or
+            tokens ``(N, L, num_features)`` without class tokens.
+        classifier: name of the network's own last layer in its files, None
+            if it has several or none.
     """
 
     def _prepare(self, checkpoint: Optional[str], match: str, freeze: Sequence[str],
@@ -26,13 +34,47 @@ class _Backbone(BaseModule):
         if match not in ('name', 'order'):
             raise UserError(f"match={match!r}: expected 'name' or 'order'")
         if checkpoint:
-            load_weights(self.model, checkpoint, match)
+            self._load(checkpoint, match)
         self.norm_eval = norm_eval
         self.freeze, self.skip = tuple(freeze), tuple(skip)
         self._frozen = [self._part(name).requires_grad_(False) for name in freeze]
         for name in skip:
             self._part(name)
         replace_by_identity(self.model, skip)
+
+    def init_weights(self) -> None:
+        """Does nothing: the network is initialised, or has its weights, since it was built.
+
+        mmengine would call the ``init_weights`` that timm's networks have,
+        at the start of every training.
+        """
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What the network itself pools, in its own layout."""
+        raise NotImplementedError
+
+    def split(self, weights: Dict[str, Tensor]) -> Tuple[Dict[str, Tensor], Dict[str, Tensor]]:
+        """Weights of a classification network as those of ``self.model``, and the others."""
+        weights = self._converted(weights)
+        own = self.model.state_dict()
+        return ({k: v for k, v in weights.items() if k in own},
+                {k: v for k, v in weights.items() if k not in own})
+
+    def _converted(self, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        return weights
+
+    def _load(self, checkpoint: str, match: str) -> None:
+        content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+        weights = weights_of(content, checkpoint)
+        if match == 'order':
+            names = [k for k in self.model.state_dict() if not k.endswith(COUNTER)]
+            given = [k for k in weights if not k.endswith(COUNTER)]
+            used = {name: weights[k] for name, k in zip(names, given, strict=False)}
+            rest = given[len(names):]
+        else:
+            used, rest = self.split(weights)
+        load_weights(self.model, used, checkpoint, partial=False, not_used=rest,
+                     hint=f'give weights of this network (match={match!r})')
 
     def _part(self, name: str) -> nn.Module:
         try:
@@ -43,7 +85,7 @@ class _Backbone(BaseModule):
                             f'{", ".join(n for n, _ in self.model.named_children())} and their '
                             'parts') from None
 
-    def train(self, mode: bool = True) -> '_Backbone':
+    def train(self, mode: bool = True) -> 'Backbone':
         super().train(mode)
         for module in self._frozen:
             module.eval()
@@ -55,15 +97,17 @@ class _Backbone(BaseModule):
 
 
 @MODELS.register_module()
-class TimmBackbone(_Backbone):
+class TimmBackbone(Backbone):
     """Any timm model without its classifier, TResNet-M, -L and -XL included.
 
     Args:
         model_name: as for ``timm.create_model``.
         pretrained: download timm's weights.
         checkpoint: weights from a file, a URL or ``package://``, through the
-            allow-list. timm's converter for the model is applied, so the
-            published TResNet checkpoints load without ``inplace_abn``.
+            allow-list, without the classifier (see the argument of the same
+            name of :class:`MultiLabelClassifier`). timm's converter for the
+            model is applied, so the published TResNet checkpoints load
+            without ``inplace_abn``.
         match: how names of the checkpoint meet names of the model: 'name', or
             'order' for the same network written by others (every shape must
             agree, one after the other).
@@ -72,17 +116,21 @@ class TimmBackbone(_Backbone):
         skip: modules that are left out, because the inputs are what they
             would give (features from ``tools/cache_features.py``).
         norm_eval: batch norm uses its stored statistics in training too.
-        **kwargs: of ``timm.create_model``, e.g. ``drop_path_rate``.
+        pooled: output what timm's own classifier reads (its pooling, class
+            token, last norm), not the map. :class:`MultiLabelClassifier`
+            sets it as its head needs.
+        **kwargs: of ``timm.create_model``, e.g. ``drop_path_rate``, or
+            ``img_size`` for networks of a fixed size.
 
     Raises:
-        UserError: if timm is missing or has no such model, or weights do not
-            fit.
+        UserError: if timm is missing or has no such model, weights do not
+            fit, or the model has no map and ``pooled`` is False.
     """
 
     def __init__(self, model_name: str, pretrained: bool = False,
                  checkpoint: Optional[str] = None, match: str = 'name',
                  freeze: Sequence[str] = (), skip: Sequence[str] = (), norm_eval: bool = False,
-                 **kwargs: Any) -> None:
+                 pooled: bool = False, **kwargs: Any) -> None:
         super().__init__()
         try:
             import timm
@@ -92,33 +140,88 @@ class TimmBackbone(_Backbone):
             near = timm.list_models(f'*{model_name.split("_")[0].split(".")[0]}*')[:8]
             raise UserError(f'timm {timm.__version__} has no model {model_name!r}'
                             + (f'; near it: {", ".join(near)}' if near else ''))
-        self.model = timm.create_model(model_name, pretrained=pretrained, num_classes=0,
-                                       global_pool='', **kwargs)
+        self.model = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **kwargs)
+        self.pooled = pooled
+        name = self.model.pretrained_cfg.get('classifier')
+        self.classifier = name if isinstance(name, str) else None
+        tokens = [v.size(1) for k, v in self.model.named_parameters() if k.startswith('cls_token')]
+        self.prefix = getattr(self.model, 'num_prefix_tokens', max(tokens, default=0))
+        if pooled:
+            self.num_features = getattr(self.model, 'head_hidden_size', self.model.num_features)
+        else:
+            self._prepare_map(kwargs.get('in_chans', 3), kwargs.get('img_size'))
         self._prepare(checkpoint, match, freeze, skip, norm_eval)
 
+    def features(self, inputs: Tensor) -> Tensor:
+        return self.model.forward_features(inputs)
+
     def forward(self, inputs: Tensor) -> Tuple[Tensor]:
-        """``(N, 3, H, W)`` to one map ``(N, C, h, w)``, or tokens ``(N, L, C)``."""
-        return (self.model.forward_features(inputs),)
+        """``(N, 3, H, W)`` to one tensor, see :attr:`pooled`."""
+        x = self.features(inputs)
+        if self.pooled:
+            return (self.model.forward_head(x, pre_logits=True),)
+        return (self._map(x),)
+
+    def _prepare_map(self, channels: int, size: Any) -> None:
+        """Learn from a twin on the meta device, without computing, what the map is made of."""
+        size = size or self.model.pretrained_cfg['input_size'][1:]
+        size = (size, size) if isinstance(size, int) else size
+        twin = copy.deepcopy(self.model).to('meta').eval()
+        with torch.device('meta'):
+            x = self._map(twin.forward_features(torch.zeros(1, channels, *size)))
+        self.num_features = x.size(-1 if x.dim() == 3 else 1)
+        # What only timm's head uses would never get a gradient, an error in distributed training.
+        names, parameters = zip(*twin.named_parameters(), strict=True)
+        grads = torch.autograd.grad(x.sum(), parameters, allow_unused=True)
+        for name, grad in zip(names, grads, strict=True):
+            if grad is None:
+                self.model.get_parameter(name).requires_grad_(False)
+
+    def _map(self, x: Any) -> Tensor:
+        """A map ``(N, C, h, w)``, or tokens of places ``(N, L, C)``, of timm's features."""
+        if isinstance(x, Tensor) and x.dim() == 4:
+            nhwc = getattr(self.model, 'output_fmt', 'NCHW') == 'NHWC'
+            return x.permute(0, 3, 1, 2) if nhwc else x
+        if isinstance(x, Tensor) and x.dim() == 3 and x.size(1) > self.prefix:
+            return x[:, self.prefix:]
+        raise UserError(f'{type(self.model).__name__} gives no single map of features for a head '
+                        'that attends to one: use LinearHead, or another backbone')
+
+    def _converted(self, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Apply timm's own converter of foreign checkpoints, where the model has one."""
+        converter = getattr(sys.modules[type(self.model).__module__], 'checkpoint_filter_fn', None)
+        if converter is None:
+            return weights
+        own = self.model.state_dict()
+        # Some converters leave out buffers of timm's own files.
+        kept = {k: v for k, v in weights.items() if k in own}
+        try:
+            return {**kept, **converter(dict(weights), self.model)}
+        except Exception as error:
+            raise UserError(f"timm can not convert the checkpoint for {type(self.model).__name__} "
+                            f'({type(error).__name__}: {error}): give weights of this network'
+                            ) from error
 
 
 @MODELS.register_module()
-class TorchvisionBackbone(_Backbone):
-    """Any torchvision classification model up to what it pools.
+class TorchvisionBackbone(Backbone):
+    """Any torchvision classification model without its last linear layer.
 
     Args:
         model_name: as for ``torchvision.models.get_model``.
         weights: name of torchvision's weights, e.g. 'IMAGENET1K_V2' or
             'DEFAULT', which are downloaded.
-        checkpoint, match, freeze, skip, norm_eval: as in :class:`TimmBackbone`.
-        node: the output, where it is not what the last pooling reads; e.g.
-            'encoder.ln' for a ViT.
+        checkpoint, match, freeze, skip, norm_eval, pooled: as in
+            :class:`TimmBackbone`.
+        node: the output, where it is not what the last linear layer (with
+            ``pooled``) or the last pooling reads.
         **kwargs: of the model.
     """
 
     def __init__(self, model_name: str, weights: Optional[str] = None,
                  checkpoint: Optional[str] = None, match: str = 'name',
                  freeze: Sequence[str] = (), skip: Sequence[str] = (), norm_eval: bool = False,
-                 node: Optional[str] = None, **kwargs: Any) -> None:
+                 pooled: bool = False, node: Optional[str] = None, **kwargs: Any) -> None:
         super().__init__()
         from torchvision import models
         from torchvision.models.feature_extraction import (
@@ -132,20 +235,41 @@ class TorchvisionBackbone(_Backbone):
         except (ValueError, KeyError) as error:
             raise UserError(f'TorchvisionBackbone(model_name={model_name!r}, weights={weights!r}):'
                             f' torchvision has none such ({error})') from error
-        if node is None:
-            names = get_graph_node_names(network)[0]
-            pools = [i for i, n in enumerate(names)
-                     if n.split('.')[-1] in ('avgpool', 'adaptive_avg_pool2d')]
-            if not pools:
-                raise UserError(f'{model_name} has no last pooling: give node=, the name of the '
-                                f'output, one of: {", ".join(names[-8:])}')
-            node = names[pools[-1] - 1]
-        self.model = create_feature_extractor(network, {node: 'features'})
+        linear = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
+        self.classifier = linear[-1] if linear else None
+        names = get_graph_node_names(network)[0]
+        self.prefix = int(isinstance(network, models.VisionTransformer))
+        outputs = {node or self._before_pooling(model_name, names): 'map'}
+        self.pooled = pooled and node is None and bool(linear)
+        if self.pooled:
+            outputs[names[names.index(linear[-1]) - 1]] = 'pooled'
+        self.model = create_feature_extractor(network, outputs)
+        if self.pooled:
+            self.num_features = network.get_submodule(linear[-1]).in_features
+        else:
+            size = kwargs.get('image_size', 224)
+            twin = copy.deepcopy(self.model).to('meta').eval()
+            x = twin(torch.zeros(1, 3, size, size, device='meta'))['map']
+            self.num_features = x.size(1 if x.dim() == 4 else -1)
         self._prepare(checkpoint, match, freeze, skip, norm_eval)
 
+    def _before_pooling(self, model_name: str, names: Sequence[str]) -> str:
+        if self.prefix:
+            return 'encoder.ln'
+        pools = [i for i, n in enumerate(names)
+                 if n.split('.')[-1] in ('avgpool', 'adaptive_avg_pool2d', 'mean')]
+        if not pools:
+            raise UserError(f'{model_name} has no last pooling: give node=, the name of the '
+                            f'output, one of: {", ".join(names[-8:])}')
+        return names[pools[-1] - 1]
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return self.model(inputs)['map']
+
     def forward(self, inputs: Tensor) -> Tuple[Tensor]:
-        """``(N, 3, H, W)`` to one map ``(N, C, h, w)``, or tokens ``(N, L, C)``."""
-        return (self.model(inputs)['features'],)
+        """``(N, 3, H, W)`` to one tensor, see :attr:`pooled`."""
+        x = self.model(inputs)['pooled' if self.pooled else 'map']
+        return (x[:, self.prefix:] if x.dim() == 3 else x,)
 
 
 def replace_by_identity(model: nn.Module, names: Sequence[str]) -> None:
@@ -153,54 +277,3 @@ def replace_by_identity(model: nn.Module, names: Sequence[str]) -> None:
     for name in names:
         owner, _, attribute = name.rpartition('.')
         setattr(model.get_submodule(owner), attribute, nn.Identity())
-
-
-def load_weights(model: nn.Module, checkpoint: str, match: str) -> None:
-    """Load a classification checkpoint into a network without classifier.
-
-    All weights of ``model`` must be found; what the checkpoint has beyond
-    them (the classifier) is named in the log.
-
-    Args:
-        model: the network.
-        checkpoint: file, URL or ``package://`` name.
-        match: 'name' or 'order', see :class:`TimmBackbone`.
-
-    Raises:
-        UserError: if a weight is missing or has another shape.
-    """
-    found = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    for key in ('state_dict', 'model'):
-        found = found.get(key, found)
-    found = {k.removeprefix('module.'): v for k, v in found.items() if isinstance(v, Tensor)}
-    wanted = model.state_dict()
-    if match == 'order':
-        names = [k for k in wanted if not k.endswith(COUNTER)]
-        given = [k for k in found if not k.endswith(COUNTER)]
-        left_over = given[len(names):]
-        found = {name: found[k] for name, k in zip(names, given, strict=False)}
-    else:
-        found = _as_timm_names(model, found)
-        left_over = [k for k in found if k not in wanted]
-        found = {k: v for k, v in found.items() if k in wanted}
-    for name, value in wanted.items():
-        if name.endswith(COUNTER):
-            found.setdefault(name, value)
-        elif name not in found:
-            raise UserError(f'checkpoint {checkpoint} has no weight {name!r} of '
-                            f'{type(model).__name__} (match={match!r})')
-        elif found[name].shape != value.shape:
-            raise UserError(f'checkpoint {checkpoint}: {name!r} has shape '
-                            f'{tuple(found[name].shape)}, but {type(model).__name__} needs '
-                            f'{tuple(value.shape)} (match={match!r})')
-    model.load_state_dict(found)
-    print_log(f'backbone weights from {checkpoint}; not used: {", ".join(left_over) or "none"}',
-              logger='current')
-
-
-def _as_timm_names(model: nn.Module, found: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Apply timm's own converter of foreign checkpoints, where the model has one."""
-    converter = getattr(sys.modules[type(model).__module__], 'checkpoint_filter_fn', None)
-    if converter is None or not type(model).__module__.startswith('timm.'):
-        return found
-    return converter(found, model)

@@ -2,10 +2,15 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from asl_det.errors import UserError
+from asl_det.multilabel.backbones import Backbone
+from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.registry import MODELS
+from asl_det.weights import load_weights, weights_of
 
 
 @MODELS.register_module()
@@ -25,7 +30,16 @@ class MultiLabelClassifier(BaseModel):
         channels_last: memory format of weights and images. The result is the
             same, convolutions are faster (two to three times for
             EfficientNet on CPU).
+        checkpoint: weights of the whole network, classifier included, from a
+            file, a URL or ``package://``; official files of the backbone
+            (``{'model': ...}`` or a bare state dict) too. The backbone has an
+            argument of this name for itself alone; ``load_from`` takes what
+            fits.
         init_cfg: as in mmengine.
+
+    Raises:
+        UserError: if the width of the features is not known, or the weights
+            do not fit.
     """
 
     def __init__(self,
@@ -35,15 +49,51 @@ class MultiLabelClassifier(BaseModel):
                  data_preprocessor: Optional[Dict[str, Any]] = None,
                  threshold: Union[float, Sequence[float]] = 0.5,
                  channels_last: bool = True,
+                 checkpoint: Optional[str] = None,
                  init_cfg: Optional[Dict[str, Any]] = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build(backbone)
+        if neck is None and _is(backbone, Backbone) and _is(head, Head):
+            self.backbone = MODELS.build(dict(dict(pooled=_class(head).pooled), **backbone))
+            head = dict(dict(in_channels=self.backbone.num_features), **head)
+        else:
+            self.backbone = MODELS.build(backbone)
+            if _is(head, Head) and 'in_channels' not in head:
+                raise UserError('model.head.in_channels is needed: only TimmBackbone and '
+                                'TorchvisionBackbone, without a neck, tell their channels')
         self.neck = MODELS.build(neck) if neck is not None else None
         self.head = MODELS.build(head)
         self.threshold = threshold
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)
+        if checkpoint:
+            content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+            load_weights(self, self.own_names(weights_of(content, checkpoint)), checkpoint,
+                         partial=False, hint='give weights of this network, or use load_from')
+            for part in self.children():
+                part.is_init = True  # or a training would initialise mmdet's backbones anew
+
+    def own_names(self, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+        """Weights under names of the backbone's network alone, as those of this model.
+
+        Args:
+            weights: state dict of this model, which is returned as it is, or
+                of a classification network as others publish it.
+        """
+        if any(name.startswith('backbone.') for name in weights):
+            return weights
+        if isinstance(self.backbone, Backbone):
+            network, rest = self.backbone.split(weights)
+            network = {f'backbone.model.{k}': v for k, v in network.items()}
+            classifier = self.backbone.classifier
+        else:  # mmdet's have the names of torchvision's, of which 'fc' is left out
+            classifier = 'fc'
+            rest = {k: v for k, v in weights.items() if k.startswith('fc.')}
+            network = {f'backbone.{k}': v for k, v in weights.items() if k not in rest}
+        for name, value in rest.items():
+            own = self.head.own_name(name, classifier) if isinstance(self.head, Head) else None
+            network[f'head.{own}' if own else name] = value
+        return network
 
     def forward(self,
                 inputs: Tensor,
@@ -81,3 +131,13 @@ class MultiLabelClassifier(BaseModel):
             sample.scores = row
             sample.pred_labels = labels.nonzero().squeeze(1)
         return samples
+
+
+def _class(config: Dict[str, Any]) -> Optional[type]:
+    kind = config['type']
+    return MODELS.get(kind) if isinstance(kind, str) else kind
+
+
+def _is(config: Dict[str, Any], base: type) -> bool:
+    kind = _class(config)
+    return isinstance(kind, type) and issubclass(kind, base)

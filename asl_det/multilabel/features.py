@@ -80,14 +80,15 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
             for number, batch in enumerate(loader):
                 data = model.data_preprocessor(batch)
                 inputs = data['inputs'].contiguous(memory_format=torch.channels_last)
-                if number == 0 and not _same(rest(first(inputs)[0])[0], whole(inputs)[0]):
+                if number == 0 and not _same(rest(first.features(inputs))[0], whole(inputs)[0]):
                     raise UserError(f'model.backbone.freeze={list(whole.freeze)} is not where the '
                                     f'network begins: name every module that comes before the '
                                     f'rest, those without weights too; it has '
                                     f'{", ".join(n for n, _ in whole.model.named_children())}')
                 if number == 0:
                     (folder / FEATURES).write_text(json.dumps(record, indent=2) + '\n')
-                both = [first(x)[0].half().cpu().numpy() for x in (inputs, inputs.flip(-1))]
+                both = [first.features(x).half().cpu().numpy()
+                        for x in (inputs, inputs.flip(-1))]
                 for sample, *features in zip(data['data_samples'], *both, strict=True):
                     _write(feature_path(folder, sample.img_path), np.stack(features))
                 progress.advance(task, len(inputs))

@@ -22,7 +22,6 @@ model = dict(
     head=dict(
         type='LinearHead',
         num_classes=18,
-        in_channels=1280,
         dropout=0.2,
         loss=dict(type='AsymmetricLoss', use_sigmoid=True, gamma_neg=2.0, gamma_pos=0.0,
                   clip=0.05)))

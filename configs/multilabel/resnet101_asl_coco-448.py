@@ -13,5 +13,4 @@ model = dict(
         _delete_=True,
         type='TorchvisionBackbone',
         model_name='resnet101',
-        weights='IMAGENET1K_V1'),
-    head=dict(in_channels=2048))
+        weights='IMAGENET1K_V1'))

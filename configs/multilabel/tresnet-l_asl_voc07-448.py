@@ -1,6 +1,6 @@
 """ASL on Pascal VOC 2007, TResNet-L, 448 px.
 
-Published: mAP 96.0 with model_name='tresnet_xl' (in_channels=2656). Not run here.
+Published: mAP 96.0 with model_name='tresnet_xl'. Not run here.
 
     python tools/train.py configs/multilabel/tresnet-l_asl_voc07-448.py
 """

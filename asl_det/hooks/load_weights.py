@@ -1,0 +1,55 @@
+from typing import Any, Dict
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from asl_det.errors import UserError
+from asl_det.weights import load_weights, weights_of
+
+HINTS = {
+    'test': 'give the config that it was trained with; --partial evaluates with what fits',
+    'resume': 'give the config that it was trained with; load_from starts a new training from it',
+    'load_from': 'give weights of this network, or leave load_from out',
+}
+
+
+class LoadWeightsHook(Hook):
+    """Sees that a checkpoint which the Runner reads is one of this network.
+
+    mmengine itself keeps initial values where nothing fits, with a warning.
+    Files of others (``{'model': ...}``, bare state dicts, names of the
+    network alone) take mmengine's form before other hooks see them. The
+    engine adds this hook.
+
+    Args:
+        purpose: 'test' and 'resume' take all weights or none, 'load_from'
+            takes those that fit.
+        source: name of the checkpoint, for errors and the log.
+        partial: take those that fit in a test, too.
+
+    Raises:
+        UserError: if the weights do not fit, or with ``partial`` and
+            'load_from' none does.
+    """
+
+    priority = 'VERY_HIGH'  # before EMAHook reads the checkpoint
+
+    def __init__(self, purpose: str, source: str, partial: bool = False) -> None:
+        self.purpose = purpose
+        self.source = source
+        self.partial = partial or purpose == 'load_from'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.purpose == 'resume' and 'meta' not in checkpoint:
+            raise UserError(f'checkpoint {self.source} has weights but no state of a training to '
+                            'resume: start a training from it with load_from')
+        weights = weights_of(checkpoint, self.source)
+        if 'state_dict' not in checkpoint:
+            weights = dict(weights)
+            checkpoint.clear()
+        if hasattr(model, 'own_names'):
+            weights = model.own_names(weights)
+        checkpoint['state_dict'] = load_weights(model, weights, self.source, partial=self.partial,
+                                                hint=HINTS[self.purpose])

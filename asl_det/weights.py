@@ -1,0 +1,84 @@
+"""Weights from a checkpoint into a network, all or those that fit, and a word on the rest."""
+
+from typing import Any, Dict, Iterable, List
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from asl_det.errors import UserError
+
+COUNTER = 'num_batches_tracked'
+
+
+def weights_of(checkpoint: Any, source: str) -> Dict[str, Tensor]:
+    """The state dict in the content of a checkpoint file.
+
+    Args:
+        checkpoint: mmengine's form (``state_dict``), that of the official
+            ASL files and of DeiT (``model``), or a state dict itself.
+        source: its name, for errors.
+
+    Raises:
+        UserError: if there are no weights in it.
+    """
+    found = checkpoint
+    for key in ('state_dict', 'model'):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not any(isinstance(v, Tensor) for v in found.values()):
+        raise UserError(f'checkpoint {source} holds no weights: expected a state dict, alone or '
+                        "under 'state_dict' or 'model'")
+    for name in [k for k in found if k.startswith('module.')]:
+        found[name.removeprefix('module.')] = found.pop(name)  # in place: torch's versions stay
+    return found
+
+
+def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, partial: bool,
+                 hint: str, not_used: Iterable[str] = ()) -> Dict[str, Tensor]:
+    """Load weights by name and say what was loaded.
+
+    Args:
+        model: the network.
+        weights: its state dict; names that older versions of the network had
+            are converted by the network itself.
+        source: where they come from, for errors and the log.
+        partial: keep initial values where nothing fits, and leave out what is
+            left over, instead of raising.
+        hint: what to do if they do not fit.
+        not_used: what the caller left out, for the log.
+
+    Returns:
+        The weights that fit.
+
+    Raises:
+        UserError: if they do not fit, or with ``partial`` none of the
+            backbone does.
+    """
+    own = model.state_dict()
+    misfits = [k for k in weights if k in own and own[k].shape != weights[k].shape]
+    shapes = [f'{k} {tuple(weights[k].shape)} instead of {tuple(own[k].shape)}' for k in misfits]
+    for name in misfits:
+        del weights[name]
+    missing, left_over = model.load_state_dict(weights, strict=False)
+    missing = [k for k in missing if k not in misfits]
+    told = '; '.join(f'{what}: {_short(names)}' for what, names in (
+        ('missing', missing), ('of another shape', shapes), ('left over', left_over)) if names)
+    wanted = {k for k in own if not k.endswith(COUNTER)}  # torch counts from 0 without a word
+    loaded = f'{len(wanted.difference(missing, misfits))} of {len(wanted)} weights'
+    name = type(model).__name__
+    core = {k for k in wanted if k.startswith('backbone.')} or wanted  # a head's bias always fits
+    if core.issubset([*missing, *misfits]) or (told and not partial):
+        raise UserError(f'checkpoint {source} does not fit {name}, {loaded} would be loaded; '
+                        f'{told}: {hint}')
+    rest = f'; keep their initial values: {_short(missing + shapes)}' if missing + shapes else ''
+    unused = [*left_over, *not_used]
+    rest += f'; not used: {_short(unused)}' if unused else ''
+    print_log(f'{name}: {loaded} from {source}{rest}', logger='current')
+    for key in left_over:
+        weights.pop(key, None)
+    return weights
+
+
+def _short(names: Iterable[str], most: int = 8) -> str:
+    names: List[str] = list(names)
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if names[most:] else '')
