@@ -17,17 +17,11 @@ asl_loss = dict(
 # negatives have no gradient, so it is raised just above the margin.
 asl_prior = 0.06
 
-asl_retina_head = dict(
-    init_cfg=dict(
-        type='Normal',
-        layer='Conv2d',
-        std=0.01,
-        override=dict(type='Normal', name='retina_cls', std=0.01, bias_prob=asl_prior)),
-    loss_cls=asl_loss)
-asl_fcos_head = dict(
-    init_cfg=dict(
-        type='Normal',
-        layer='Conv2d',
-        std=0.01,
-        override=dict(type='Normal', name='conv_cls', std=0.01, bias_prob=asl_prior)),
-    loss_cls=asl_loss)
+asl_retina_head, asl_fcos_head = (
+    dict(
+        init_cfg=dict(
+            type='Normal',
+            layer='Conv2d',
+            std=0.01,
+            override=dict(type='Normal', name=classifier, std=0.01, bias_prob=asl_prior)),
+        loss_cls=asl_loss) for classifier in ('retina_cls', 'conv_cls'))

@@ -9,8 +9,7 @@ import pytest
 import reference
 import torch
 
-from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel, one_pass
-from asl_det.losses.backends import native
+from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel
 
 PATHS = ['torch', 'native', 'eager', 'triton']
 SETTINGS = int(os.environ.get('ASL_DET_RANDOM_SETTINGS', 320))  # of about 100 inputs each
@@ -18,17 +17,12 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 @pytest.fixture(params=PATHS)
-def impl(request, monkeypatch):
+def impl(request, take_backend):
     """The argument ``impl`` that takes a path."""
-    if request.param == 'native' and not native.is_available():
-        pytest.skip('there is no C compiler')
-    if request.param == 'triton':
-        pytest.importorskip('triton.backends')  # older ones have no interpreter
-    if request.param in ('eager', 'triton'):
-        choose = one_pass.choose_backend
-        monkeypatch.setattr(one_pass, 'choose_backend', lambda impl, logits, batch:
-                            'torch' if choose(impl, logits, batch) == 'torch' else request.param)
-    return 'torch' if request.param == 'torch' else 'fused'
+    if request.param == 'torch':
+        return 'torch'
+    take_backend(request.param)
+    return 'fused'
 
 
 class Case:

@@ -20,22 +20,9 @@ BACKENDS = ['native', 'eager', 'triton']
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request, monkeypatch):
+def backend(request, take_backend):
     """Every backend in turn behind impl='fused'."""
-    if request.param == 'native' and not native.is_available():
-        pytest.skip('there is no C compiler')
-    if request.param == 'triton':
-        pytest.importorskip('triton.backends')  # older ones have no interpreter
-    choose = one_pass.choose_backend
-    if request.param == 'native':  # the first choice on CPU
-        assert choose('fused', torch.zeros(1, 1), Batch(torch.zeros(1))) == 'native'
-        return 'native'
-
-    def chosen(impl, logits, batch):
-        usual = choose(impl, logits, batch)
-        return request.param if impl == 'fused' and usual != 'torch' else usual
-
-    monkeypatch.setattr(one_pass, 'choose_backend', chosen)
+    take_backend(request.param)
     return request.param
 
 
