@@ -8,8 +8,7 @@ from mmengine.logging import MMLogger
 
 from asl_det.analysis.curves import plot_run, read_scalars
 from asl_det.errors import UserError
-from asl_det.hooks.probability_monitor import FILE
-from asl_det.records import append_record, read_records
+from asl_det.records import PROBABILITIES, append_record, read_records
 
 GOOD = b'{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n'
 
@@ -47,7 +46,7 @@ def test_a_broken_line_before_others_is_named(tmp_path, line, expected):
 
 
 def test_a_resumed_run_writes_after_the_last_whole_record(tmp_path):
-    path = tmp_path / FILE
+    path = tmp_path / PROBABILITIES
     append_record(path, dict(step=1, p=0.5))
     for cut in (b'{"step": 2, "p"', b'\xff\x00', b''):
         with open(path, 'ab') as file:
