@@ -6,13 +6,18 @@ from typing import Any, Dict, Sequence, Union
 
 import numpy as np
 import torch
+import torchvision
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode
 
 from asl_det.errors import UserError
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.registry import TRANSFORMS
+
+if hasattr(torchvision, 'disable_beta_transforms_warning'):  # 0.15 and 0.16 call v2 a beta
+    torchvision.disable_beta_transforms_warning()
+from torchvision.transforms import v2  # noqa: E402
 
 FEATURES = 'features.json'  # says what the features of a folder were made with
 
