@@ -70,7 +70,7 @@ def versions(package: Path = PACKAGE) -> Dict[str, Optional[str]]:
 def source_hash(package: Path = PACKAGE) -> str:
     """A hash over names and contents of a package's sources."""
     total = hashlib.sha256()
-    for path in sorted(p for p in package.rglob('*') if p.suffix in ('.py', '.c')):
+    for path in sorted(p for p in package.rglob('*') if p.suffix in ('.py', '.c', '.h')):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         total.update(f'{path.relative_to(package).as_posix()} {content}\n'.encode())
     return total.hexdigest()[:12]
