@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import asl_det  # noqa: F401  makes mmdet.models importable
-from asl_det.analysis.benchmark import plot_benchmark
+from asl_det.analysis.benchmark import benchmark_table, plot_benchmark
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
 from asl_det.identity import versions
@@ -58,12 +58,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--only', nargs='+', metavar='NAME', help='contenders whose name has it')
     parser.add_argument('--compile', action='store_true', help='torch.compile as a contender too')
     parser.add_argument('--out', type=Path, help='write json here, and a chart beside it')
+    parser.add_argument('--table', type=Path, nargs='+', metavar='JSON',
+                        help='time nothing, and print the rows of such files as Markdown')
     return parser.parse_args()
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    if args.table:
+        print(benchmark_table([json.loads(path.read_text()) for path in args.table]))
+        return
     torch.set_num_threads(args.threads)
     console = Console()
     results = []
@@ -151,6 +156,8 @@ def contenders(target: torch.Tensor, one_hot: torch.Tensor,
             x, one_hot.to(x.dtype), reduction='sum'),
     }
     focal = FocalLoss()
+    if args.threads > 1:
+        steps['asl_det auto, one thread'] = on_one_thread(auto, target)
     if args.compile:
         compiled = torch.compile(plain, dynamic=True)
         steps['torch.compile of asl_det torch'] = lambda x: compiled(x, target)
@@ -178,9 +185,19 @@ def plain_chain(x: torch.Tensor, y: torch.Tensor, clip: float) -> torch.Tensor:
     return -(log_likelihood * torch.pow(1 - p_t, gamma)).sum()
 
 
+def on_one_thread(loss: AsymmetricLoss, target: torch.Tensor) -> Step:
+    """The loss on one thread, backward pass included: :func:`once` sets the number back."""
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(1)
+        return loss(x, target)
+
+    return step
+
+
 def once(step: Optional[Step], x: torch.Tensor) -> float:
     """Seconds of one forward and backward pass, or of a copy."""
-    leaf = x.detach().requires_grad_()
+    leaf, threads = x.detach().requires_grad_(), torch.get_num_threads()
     synchronise(x)
     start = time.perf_counter()
     if step is None:
@@ -188,7 +205,9 @@ def once(step: Optional[Step], x: torch.Tensor) -> float:
     else:
         step(leaf).backward()
     synchronise(x)
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    torch.set_num_threads(threads)
+    return seconds
 
 
 def synchronise(x: torch.Tensor) -> None:
