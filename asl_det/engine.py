@@ -33,6 +33,9 @@ from asl_det.overrides import (
 COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
              'folders annotations, train2017 and val2017, or give the folder with --data-root')
 
+MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
+                  'checkpoint')
+
 
 def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
     """Read a config file, or one that mmdet ships, named ``mmdet::folder/name.py``.
@@ -242,6 +245,10 @@ def build_runner(cfg: Config) -> Runner:
         wrapper = MODEL_WRAPPERS.get(cfg.model_wrapper_cfg.get('type', 'MMDistributedDataParallel'))
         if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
             cfg.model_wrapper_cfg.setdefault('device_ids', None)
+    # None switches a hook off; mmengine knows that of its own ones alone.
+    for name, hook in list((cfg.get('default_hooks') or {}).items()):
+        if hook is None and name not in MMENGINE_HOOKS:
+            del cfg.default_hooks[name]
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

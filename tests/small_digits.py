@@ -15,6 +15,6 @@ def small_digits(root):
     cfg.merge_from_dict({
         **{f'{split}_dataloader.dataset.data_root': str(root) for split in ('train', 'val')},
         'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1, 'train_dataloader.batch_size': 8,
-        'custom_hooks.2.interval': 1})
+        'default_hooks.monitor.interval': 1})
     cfg.param_scheduler = []
     return cfg

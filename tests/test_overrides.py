@@ -20,6 +20,24 @@ YOLOX = 'mmdet::yolox/yolox_s_8xb8-300e_coco.py'
 PANOPTIC = 'mmdet::panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py'
 
 
+@pytest.fixture
+def scheduled(tmp_path):
+    """Writes a config with other schedulers, as mmdet's configs have them."""
+
+    def write(base, *schedulers):
+        path = tmp_path / 'scheduled.py'
+        path.write_text(f'_base_ = {str(Path(base).resolve())!r}\n'
+                        f'param_scheduler = {list(schedulers)}\n')
+        return str(path)
+
+    return write
+
+
+BY_EPOCH = dict(type='OneCycleLR', eta_max=2e-3, total_steps=10, pct_start=0.2, by_epoch=True,
+                convert_to_iter_based=True)
+BY_ITERATION = dict(type='OneCycleLR', eta_max=2e-3, total_steps=800, by_epoch=False)
+
+
 def strings(node):
     if isinstance(node, str):
         yield node
@@ -61,13 +79,17 @@ def test_what_an_option_says_about_one_data_set_comes_after_the_common_root():
 
 @pytest.mark.parametrize('key', ['max_epochs', 'train_cfg.max_epochs'])
 @pytest.mark.parametrize('epochs', [5, 20])
-def test_a_one_cycle_schedule_is_as_long_as_the_training(key, epochs):
-    cfg = load_config(DIGITS, {key: epochs})
+def test_a_one_cycle_schedule_is_as_long_as_the_training(scheduled, key, epochs):
+    cfg = load_config(scheduled(DIGITS, BY_EPOCH), {key: epochs})
     assert cfg.train_cfg.max_epochs == epochs == cfg.param_scheduler[0].total_steps
 
 
-def test_schedules_keep_their_shape_at_another_length():
-    before, after = load_config(COCO18), load_config(COCO18, {'max_epochs': 3})
+def test_schedules_keep_their_shape_at_another_length(scheduled):
+    config = scheduled(COCO18, dict(type='LinearLR', start_factor=0.1, end=1, by_epoch=True,
+                                    convert_to_iter_based=True),
+                       dict(type='CosineAnnealingLR', begin=1, end=6, T_max=5, by_epoch=True,
+                            convert_to_iter_based=True))
+    before, after = load_config(config), load_config(config, {'max_epochs': 3})
     assert before.train_cfg.max_epochs == 6 and after.train_cfg.max_epochs == 3
     for old, new in zip(before.param_scheduler, after.param_scheduler, strict=True):
         assert new.get('begin', 0) == old.get('begin', 0) / 2 and new.end == old.end / 2
@@ -88,11 +110,11 @@ def test_hooks_and_intervals_that_wait_for_an_epoch_keep_their_place():
     assert [h.num_last_epochs for h in cfg.custom_hooks if 'num_last_epochs' in h] == [1]
 
 
-def test_a_training_by_iterations_has_its_schedule_follow_and_refuses_epochs():
-    cfg = load_config(DETECTION, {'train_cfg.max_iters': 40})
+def test_a_training_by_iterations_has_its_schedule_follow_and_refuses_epochs(scheduled):
+    config = scheduled(DETECTION, BY_ITERATION)
+    cfg = load_config(config, {'train_cfg.max_iters': 40})
     assert cfg.param_scheduler[0].total_steps == 40
-    kept = load_config(DETECTION, {'train_cfg.max_iters': 40,
-                                   'param_scheduler.0.total_steps': 800})
+    kept = load_config(config, {'train_cfg.max_iters': 40, 'param_scheduler.0.total_steps': 800})
     assert kept.param_scheduler[0].total_steps == 800
     with pytest.raises(UserError, match=r'max_epochs=3: .*\(800\).*train_cfg.max_iters='):
         load_config(DETECTION, {'max_epochs': 3})
@@ -111,8 +133,8 @@ def test_a_length_given_twice_is_refused_unless_it_is_the_same():
         'max_epochs'] == 2
 
 
-def test_a_learning_rate_is_the_one_that_parameters_get():
-    cfg = load_config(DIGITS, {'lr': 1e-2})
+def test_a_learning_rate_is_the_one_that_parameters_get(scheduled):
+    cfg = load_config(scheduled(DIGITS, BY_EPOCH), {'lr': 1e-2})
     assert cfg.optim_wrapper.optimizer.lr == 1e-2
     schedule = dict(cfg.param_scheduler[0])
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)],
@@ -141,8 +163,6 @@ def test_a_learning_rate_that_is_none_is_refused(value):
 
 
 @pytest.mark.parametrize('config, options, expected', [
-    (DIGITS, {'optim_wrapper.optimizer.lr': 1}, r'ignored.*param_scheduler.0.eta_max.*--lr 1 '),
-    (DIGITS, {'optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult': 9}, 'ignored: OneCycleLR'),
     (DIGITS, {'train_pipeline.0.type': 'X'},
      'ignored: train_pipeline .* train_dataloader.dataset.pipeline.0.type='),
     (COCO18, {'image_size': (96, 96)}, r'ignored.*train_dataloader.dataset.pipeline.1.scale='),
@@ -160,11 +180,20 @@ def test_an_option_that_would_be_ignored_is_refused_with_what_to_use(config, opt
         load_config(config, options)
 
 
-def test_a_learning_rate_beside_one_cycle_passes_where_the_peak_is_given_too():
-    cfg = load_config(DIGITS, {'optim_wrapper.optimizer.lr': 1e-2,
-                               'param_scheduler.0.eta_max': 1e-2})
+@pytest.mark.parametrize('options, expected', [
+    ({'optim_wrapper.optimizer.lr': 1}, r'ignored.*param_scheduler.0.eta_max.*--lr 1 '),
+    ({'optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult': 9}, 'ignored: OneCycleLR')])
+def test_a_learning_rate_that_mmengines_one_cycle_would_ignore_is_refused(scheduled, options,
+                                                                          expected):
+    with pytest.raises(UserError, match=expected):
+        load_config(scheduled(DIGITS, BY_EPOCH), options)
+    assert load_config(DIGITS, options)  # OneCycle takes it from there
+
+
+def test_a_learning_rate_beside_one_cycle_passes_where_the_peak_is_given_too(scheduled):
+    cfg = load_config(scheduled(DIGITS, BY_EPOCH), {'optim_wrapper.optimizer.lr': 1e-2,
+                                                    'param_scheduler.0.eta_max': 1e-2})
     assert cfg.param_scheduler[0].eta_max == 1e-2
-    assert load_config(COCO18, {'optim_wrapper.optimizer.lr': 1e-2})  # no one-cycle: it counts
 
 
 def test_settings_without_a_single_place_are_refused(tmp_path):

@@ -35,8 +35,6 @@ def data_options(root, **options):
         'test_evaluator.ann_file': f'{root}/instances_val.json',
         'train_dataloader.batch_size': 4,
         'train_cfg.max_iters': 4,
-        # A resumed training goes on in the same schedule.
-        'param_scheduler.0.total_steps': 800, 'param_scheduler.0.end': 800,
         'train_cfg.val_interval': 2,
         'default_hooks.checkpoint.interval': 2,
         'default_hooks.logger.interval': 1,
