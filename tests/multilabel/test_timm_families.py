@@ -112,7 +112,12 @@ FAMILIES = dict(
     xcit=('xcit_nano_12_p8_224', dict(img_size=64)),
 )
 NO_MAP = {'coat', 'crossvit', 'efficientvim', 'pit'}
-LARGE = {'inception_resnet_v2', 'inception_v4', 'mobilenetv5', 'pnasnet', 'vgg'}  # in the sweep
+# What every run checks: each layout of features, pooling and head that timm has.
+USUAL = ('beit', 'byobnet', 'cait', 'coat', 'convnext', 'crossvit', 'davit', 'deit', 'efficientnet',
+         'efficientvim', 'efficientvit_mit', 'efficientvit_msra', 'eva', 'hiera', 'inception_next',
+         'levit', 'mambaout', 'maxxvit', 'mlp_mixer', 'mobilenetv3', 'nfnet', 'pit', 'regnet',
+         'resnet', 'resnetv2', 'swin_transformer', 'swin_transformer_v2', 'tresnet',
+         'vision_transformer', 'vision_transformer_relpos', 'volo', 'xcit')
 
 
 def own_file(network, tmp_path):
@@ -156,7 +161,8 @@ def map_of(network, features, inputs):
     return places if features.dim() == 4 else places.flatten(2).transpose(1, 2)
 
 
-@pytest.mark.parametrize('family', [f for f in FAMILIES if f not in LARGE])
+@pytest.mark.parametrize('family', [f if f in USUAL else pytest.param(
+    f, marks=pytest.mark.exhaustive) for f in FAMILIES])
 def test_a_network_of_every_family_pools_as_timm_does_and_gives_its_map(family, tmp_path):
     name, options = FAMILIES[family]
     if not timm.is_model(name):
@@ -168,7 +174,7 @@ def test_no_family_of_timm_is_forgotten():
     assert set(timm.list_modules()) <= set(FAMILIES)
 
 
-@pytest.mark.sweep
+@pytest.mark.exhaustive
 @pytest.mark.parametrize('family', FAMILIES)
 def test_the_smallest_network_of_every_family_at_full_depth(family, tmp_path):
     sizes = {}
