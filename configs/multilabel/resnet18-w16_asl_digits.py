@@ -1,6 +1,6 @@
 """A small ResNet that learns which digits are on a canvas, with the asymmetric loss.
 
-mAP 0.991 (seed 0) on the validation set, two CPU cores, 2 minutes.
+mAP 0.992 +- 0.001 (seeds 0, 1, 2) on the validation set, two CPU cores, 2 minutes.
     python tools/make_digits.py --preset multilabel
     python tools/train.py configs/multilabel/resnet18-w16_asl_digits.py
 """
