@@ -223,19 +223,21 @@ def _statistics(logits: Tensor, batch: Batch, settings: Settings) -> Statistics:
 
 
 def _triton_problem(dtype: torch.dtype, device: torch.device) -> Optional[str]:
-    try:
-        triton = _backend('triton')
-    except ImportError as error:
-        return f'Triton can not be imported ({error})'
+    triton = _backend('triton')
+    if triton is None:
+        return "Triton can not be imported (python -c 'import triton' says why)"
     if dtype == torch.float64 or not (device.type == 'cuda' or triton.INTERPRETED):
         return f'it needs CUDA logits below float64, and got {dtype} on {device}'
     return triton.problem(device)
 
 
 @functools.lru_cache(maxsize=None)
-def _backend(name: str) -> ModuleType:
-    # Triton is imported when it is asked for: it is heavy, and not everywhere.
-    return importlib.import_module(f'asl_det.losses.backends.{name}')
+def _backend(name: str) -> Optional[ModuleType]:
+    """The module of a backend, or None where what it is made of is missing."""
+    try:  # when it is asked for: Triton is heavy, and not everywhere
+        return importlib.import_module(f'asl_det.losses.backends.{name}')
+    except ImportError:
+        return None
 
 
 @functools.lru_cache(maxsize=None)
