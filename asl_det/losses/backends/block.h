@@ -1,4 +1,4 @@
-/* Sixteen float32 numbers at a time: elementary functions, and half precision. */
+/* Sixteen float32 numbers at a time: elementary functions; and other types as float32. */
 
 #include <math.h>
 #include <stdint.h>
@@ -125,4 +125,33 @@ static inline uint16_t to_f16(float x) { /* to the nearest, ties to even */
     h = size >= 0x477ff000u ? 0x7c00u : h;
     h = size > 0x7f800000u ? 0x7e00u : h;
     return h | (i >> 16 & 0x8000u);
+}
+
+enum { F32, BF16, F16, F64, U8, I8, I16, I32, I64 };
+
+typedef struct { /* (rows, cols) in memory; strides count entries */
+    const void *data; /* NULL: absent */
+    int64_t row_stride, col_stride;
+    int64_t type;
+} Matrix;
+
+#define FETCH(type, convert) {                                                          \
+    const type *from = (const type *)m->data + row * m->row_stride + col * m->col_stride; \
+    if (m->col_stride == 1) for (int64_t i = 0; i < n; i++) to[i] = convert(from[i]);   \
+    else for (int64_t i = 0; i < n; i++) to[i] = convert(from[i * m->col_stride]);      \
+    break; }
+
+/* n entries of a row as float32. */
+static void fetch(const Matrix *m, int64_t row, int64_t col, int64_t n, float *to) {
+    switch (m->type) {
+        case F32: FETCH(float, (float))
+        case BF16: FETCH(uint16_t, from_bf16)
+        case F16: FETCH(uint16_t, from_f16)
+        case F64: FETCH(double, (float))
+        case U8: FETCH(uint8_t, (float))
+        case I8: FETCH(int8_t, (float))
+        case I16: FETCH(int16_t, (float))
+        case I32: FETCH(int32_t, (float))
+        case I64: FETCH(int64_t, (float))
+    }
 }

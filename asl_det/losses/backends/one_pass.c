@@ -24,14 +24,6 @@ typedef struct {
     int64_t ignore;                 /* target value of unknown entries */
 } Params;
 
-enum { F32, BF16, F16, F64, U8, I8, I16, I32, I64 };
-
-typedef struct { /* (rows, cols) in memory; strides count entries */
-    const void *data; /* NULL: absent */
-    int64_t row_stride, col_stride;
-    int64_t type;
-} Matrix;
-
 /* Targets are either labels (rows,), where cols stands for background, or dense.
    row_weight (rows,) and col_weight (cols,) may be NULL, and so may the outputs:
    values, float32, get the weighted loss; grad, of the type of the logits, the
@@ -106,29 +98,6 @@ static inline void positive(Block x, const Params *s, Block *value, Block *slope
     branch_plain(-x, s->gamma_pos, s->constant_focus, value, slope);
     *value = pick(x != x, x, *value * s->scale_pos);
     *slope = pick(x != x, x, *slope * -s->scale_pos);
-}
-
-/* -------------------------------------------------- tensors of other types and layouts */
-
-#define FETCH(type, convert) {                                                          \
-    const type *from = (const type *)m->data + row * m->row_stride + col * m->col_stride; \
-    if (m->col_stride == 1) for (int64_t i = 0; i < n; i++) to[i] = convert(from[i]);   \
-    else for (int64_t i = 0; i < n; i++) to[i] = convert(from[i * m->col_stride]);      \
-    break; }
-
-/* n entries of a row as float32. */
-static void fetch(const Matrix *m, int64_t row, int64_t col, int64_t n, float *to) {
-    switch (m->type) {
-        case F32: FETCH(float, (float))
-        case BF16: FETCH(uint16_t, from_bf16)
-        case F16: FETCH(uint16_t, from_f16)
-        case F64: FETCH(double, (float))
-        case U8: FETCH(uint8_t, (float))
-        case I8: FETCH(int8_t, (float))
-        case I16: FETCH(int16_t, (float))
-        case I32: FETCH(int32_t, (float))
-        case I64: FETCH(int64_t, (float))
-    }
 }
 
 /* ------------------------------------------------------------------------- a tile */
@@ -301,15 +270,23 @@ static Rows rows_of(const Matrix *m, const Tile *t, float *room) {
     return (Rows){room, t->cols};
 }
 
+static int64_t bad_label(const int64_t *labels, int64_t rows, int64_t cols, int64_t ignore) {
+    int64_t wrong = 0; /* without a jump in the loop, which is then vector code */
+    for (int64_t r = 0; r < rows; r++)
+        wrong |= (labels[r] != ignore) & ((uint64_t)labels[r] > (uint64_t)cols);
+    if (!wrong) return -1;
+    for (int64_t r = 0;; r++)
+        if (labels[r] != ignore && (uint64_t)labels[r] > (uint64_t)cols) return r;
+}
+
 /* Labels and the weights of rows and columns, entry by entry. */
 static void spread(const Call *call, Tile *t, Scratch *room) {
     if (call->labels) {
-        for (int64_t r = 0; r < t->rows; r++) {
-            const int64_t label = call->labels[t->row + r];
-            const float rest = label == call->params->ignore ? (float)label : 0.0f;
-            for (int64_t c = 0; c < t->cols; c++)
-                room->y[r * t->cols + c] = label == c ? 1.0f : rest;
-        }
+        const int64_t *labels = call->labels + t->row, ignore = call->params->ignore;
+        for (int64_t c = 0; c < t->cols; c++)
+            for (int64_t r = 0; r < t->rows; r++) /* the long loop inside */
+                room->y[r * t->cols + c] = labels[r] == c ? 1.0f
+                                         : labels[r] == ignore ? (float)ignore : 0.0f;
         t->y = (Rows){room->y, t->cols};
     }
     if (call->row_weight || call->col_weight) {
@@ -337,9 +314,9 @@ static void tile_pass(const Call *call, Tile *t, Scratch *room, Sums *sums) {
     t->upstream = rows_of(&call->upstream, t, room->upstream);
     t->values = call->values ? call->values + t->at : NULL;
     t->grad = converted ? room->grad : call->grad ? (float *)call->grad + t->at : NULL;
-    for (int64_t r = 0; call->labels && r < t->rows && sums->bad < 0; r++) {
-        const int64_t label = call->labels[t->row + r];
-        if (label != s->ignore && (label < 0 || label > call->cols)) sums->bad = t->row + r;
+    if (call->labels && sums->bad < 0) {
+        const int64_t r = bad_label(call->labels + t->row, t->rows, call->cols, s->ignore);
+        if (r >= 0) sums->bad = t->row + r;
     }
     if (t->joined) {
         spread(call, t, room);
