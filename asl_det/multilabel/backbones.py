@@ -248,8 +248,10 @@ class TorchvisionBackbone(Backbone):
             self.num_features = network.get_submodule(linear[-1]).in_features
         else:
             size = kwargs.get('image_size', 224)
-            twin = copy.deepcopy(self.model).to('meta').eval()
-            x = twin(torch.zeros(1, 3, size, size, device='meta'))['map']
+            # No twin on the meta device: torch 2.0 can not copy what the extractor is made of.
+            with torch.no_grad():
+                x = self.model.eval()(torch.zeros(1, 3, size, size))['map']
+            self.model.train()
             self.num_features = x.size(1 if x.dim() == 4 else -1)
         self._prepare(checkpoint, match, freeze, skip, norm_eval)
 

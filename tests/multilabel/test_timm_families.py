@@ -202,6 +202,8 @@ def test_what_only_timms_head_uses_is_not_trained_with_a_map(name):
 @pytest.mark.parametrize('name', ['coat_lite_tiny', 'deit_tiny_distilled_patch16_224',
                                   'eva02_tiny_patch14_224', 'vit_small_patch14_reg4_dinov2'])
 def test_class_tokens_are_no_places(name, tmp_path):
+    if name.startswith('eva02') and not hasattr(torch, 'compiler'):
+        pytest.skip('torch 2.0 has no rotary embeddings on the meta device')
     check_family(None, name, tmp_path, img_size=56 if '14' in name else 64)
 
 
