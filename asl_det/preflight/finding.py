@@ -1,0 +1,82 @@
+"""One thing that is wrong, said so that it can be mended; and all of them, together."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Iterable, List, Tuple
+
+from rich.console import Console
+
+from asl_det.errors import UserError
+
+SHOWN = 3  # findings of one rule and file; the rest is counted
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: where, what came, what was expected, what to do.
+
+    Attributes:
+        rule: short name of the check, the same for all findings that repeat
+            ('box without area').
+        where: file with position, or dotted key of the config.
+        message: what came, what was expected, what to do.
+        error: whether the run can not start; otherwise a warning.
+        images: image files that show it, for ``tools/check.py --show``.
+    """
+
+    rule: str
+    where: str
+    message: str
+    error: bool = True
+    images: Tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f'{"error" if self.error else "warning"}: {self.where}: {self.message}'
+
+
+@dataclass
+class Report:
+    """What all checks found, printed with repetitions counted."""
+
+    findings: List[Finding] = field(default_factory=list)
+
+    @property
+    def errors(self) -> List[Finding]:
+        return [f for f in self.findings if f.error]
+
+    @property
+    def warnings(self) -> List[Finding]:
+        return [f for f in self.findings if not f.error]
+
+    def lines(self) -> List[str]:
+        """Errors first; of each rule and file the first few, and how many more there are."""
+        result, seen = [], Counter()
+        repeated = Counter(_group(f) for f in self.findings)
+        for finding in self.errors + self.warnings:
+            group = _group(finding)
+            seen[group] += 1
+            if seen[group] <= SHOWN:
+                result.append(str(finding))
+            if seen[group] == repeated[group] > SHOWN:
+                result.append(f'  ... {repeated[group] - SHOWN} more: {finding.rule}')
+        return result
+
+    def show(self, console: Console) -> None:
+        for line in self.lines():
+            style = {'e': 'red', 'w': 'yellow'}.get(line[0])
+            console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+    def raise_errors(self) -> None:
+        """Raise UserError with every error, if there is one."""
+        if self.errors:
+            first, *others = [line for line in self.lines() if not line.startswith('warning')]
+            raise UserError('\n'.join([first.removeprefix('error: '), *others]))
+
+
+def _group(finding: Finding) -> Tuple[Any, ...]:
+    return finding.rule, finding.error, finding.where.split(':')[0]
+
+
+def collect(findings: Iterable[Finding]) -> Report:
+    """Everything at once: the checks are generators, and none stops another."""
+    return Report(list(findings))
