@@ -4,7 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ['OMP_NUM_THREADS'] = '1'  # before torch is imported: a worker a core
+
+import torch  # noqa: E402
 
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'  # before Triton is imported

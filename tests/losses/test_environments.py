@@ -1,12 +1,11 @@
 """The loss where people run it: other defaults, devices, threads, transforms and caches."""
 
 import os
-import subprocess
-import sys
 import weakref
 
 import pytest
 import torch
+from processes import python
 from torch._subclasses import FakeTensorMode
 
 from asl_det.losses import AsymmetricLoss, one_pass
@@ -242,8 +241,9 @@ def test_a_library_that_others_could_have_written_is_not_loaded(tmp_path, what):
     environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path))
 
     def load():
-        return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], env=environment,
-                              capture_output=True, text=True, check=True).stdout.strip()
+        result = python('-c', code, env=environment)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
 
     library, = [load()]
     assert library.startswith(str(tmp_path / 'asl_det'))
