@@ -1,3 +1,4 @@
+import gc
 import os
 import socket
 import sys
@@ -16,6 +17,11 @@ if not torch.cuda.is_available():
 import asl_det  # noqa: E402, F401  before any import of mmdet.models
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py
+
+
+def pytest_collection_finish():
+    # mmengine collects garbage for every data set: half a second where all of torch is looked at.
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ does. Where a test is about the start of Python itself, it uses ``subprocess``.
 """
 
 import datetime
+import gc
 import multiprocessing
 import os
 import random
@@ -98,6 +99,7 @@ def _join(function, rank, store, args):
 def _run(command, env, cwd, files):
     """Be the process of this command."""
     os.setsid()
+    gc.freeze()  # as conftest.py
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()

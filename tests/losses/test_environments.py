@@ -236,6 +236,7 @@ def test_auto_falls_back_once_where_triton_can_not_compile(monkeypatch):
 @pytest.mark.parametrize('what', ['folder', 'file', 'link'])
 def test_a_library_that_others_could_have_written_is_not_loaded(tmp_path, what):
     code = ('from asl_det.losses.backends import native\n'
+            'native.COMMON[0] = "-O0"  # sooner built\n'
             'try: print(native.library()._name)\n'
             'except native.Unavailable as e: print("refused", e)')
     environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path))
