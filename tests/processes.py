@@ -25,7 +25,7 @@ import torch.distributed as dist
 
 TESTS = Path(__file__).parent
 SERVER = multiprocessing.get_context('forkserver')
-SERVER.set_forkserver_preload(['torch._dynamo', 'torchvision', 'timm', 'mmengine.runner',
+SERVER.set_forkserver_preload(['torch', 'torchvision', 'timm', 'mmengine.runner',
                                'mmdet.registry', 'matplotlib.pyplot', 'sklearn.datasets'])
 
 
