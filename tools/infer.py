@@ -31,6 +31,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help="e.g. 'cpu' or 'cuda:0'; default: a GPU if there is one")
     parser.add_argument('--batch-size', type=int, default=8, metavar='N',
                         help='pictures of one shape that are computed together (8)')
+    parser.add_argument('--partial', action='store_true', help='with CONFIG: weights that the '
+                        'checkpoint lacks are those which the config names')
     parser.add_argument('--anew', action='store_true', help='put results in DIR that were made '
                         'with something else aside')
     return parser.parse_args()
@@ -48,7 +50,7 @@ def main() -> None:
     try:
         summary = infer(config, checkpoint, inputs, out=out, thresholds=thresholds,
                         top_k=args.top_k, device=args.device, batch_size=args.batch_size,
-                        anew=args.anew)
+                        partial=args.partial, anew=args.anew)
     except KeyboardInterrupt:
         sys.exit(f'interrupted: what is finished is in {out}, the same command again goes on')
     print(f'{summary.computed} pictures computed, {summary.done} kept:')

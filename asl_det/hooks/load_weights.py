@@ -30,7 +30,8 @@ class LoadWeightsHook(Hook):
 
     Raises:
         UserError: if the weights do not fit, or with ``partial`` and
-            'load_from' none does.
+            'load_from' none does; in a test, if the data set has the
+            checkpoint's classes in another order.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook reads the checkpoint
@@ -45,6 +46,8 @@ class LoadWeightsHook(Hook):
         if self.purpose == 'resume' and 'meta' not in checkpoint:
             raise UserError(f'checkpoint {self.source} has weights but no state of a training to '
                             'resume: start a training from it with load_from')
+        if self.purpose == 'test':
+            self._check_classes(checkpoint.get('meta') or {}, runner.test_loop.dataloader.dataset)
         weights = weights_of(checkpoint, self.source)
         if 'state_dict' not in checkpoint:
             weights = dict(weights)
@@ -53,3 +56,15 @@ class LoadWeightsHook(Hook):
             weights = model.own_names(weights)
         checkpoint['state_dict'] = load_weights(model, weights, self.source, partial=self.partial,
                                                 hint=HINTS[self.purpose])
+
+    def _check_classes(self, meta: Dict[str, Any], dataset: Any) -> None:
+        """Scores of another order of classes would look like those of a bad network."""
+        learned = (meta.get('dataset_meta') or {}).get('classes')
+        asked = getattr(dataset, 'metainfo', {}).get('classes')
+        if not learned or not asked or list(learned) == list(asked):
+            return
+        if sorted(learned) == sorted(asked):
+            place = next(i for i, name in enumerate(learned) if name != asked[i])
+            raise UserError(f'checkpoint {self.source} has the classes of the data set in another '
+                            f'order: number {place} is {learned[place]}, not {asked[place]}; give '
+                            'the order with test_dataloader.dataset.metainfo.classes')

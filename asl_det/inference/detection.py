@@ -3,6 +3,7 @@
 Imported where a detector is used: mmdet's inferencer imports its models.
 """
 
+import warnings
 from typing import Any, Dict, Iterable, List, Optional, Union
 
 import numpy as np
@@ -11,6 +12,7 @@ from mmdet.apis import DetInferencer as MMDetInferencer
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from asl_det.errors import UserError
@@ -74,6 +76,9 @@ class DetInferencer(MMDetInferencer):
     def _init_pipeline(self, cfg: Config) -> InferencePipeline:
         return InferencePipeline(cfg)
 
+    def _init_collate(self, cfg: Config) -> Any:
+        return pseudo_collate
+
     def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
         # Not the config's, whose backends may send pictures to a server.
         visualizer = DetLocalVisualizer()
@@ -112,8 +117,10 @@ class DetInferencer(MMDetInferencer):
         sample = sample.cpu()
         drawn = DetDataSample(metainfo=sample.metainfo)
         drawn.pred_instances = sample.pred_instances[self._chosen(sample, top_k)]
-        self.visualizer.add_datasample('picture', np.ascontiguousarray(image[..., ::-1]), drawn,
-                                       draw_gt=False, pred_score_thr=-1)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)  # of boxes that end outside the picture
+            self.visualizer.add_datasample('picture', np.ascontiguousarray(image[..., ::-1]), drawn,
+                                           draw_gt=False, pred_score_thr=-1)
         return self.visualizer.get_image()
 
     def _chosen(self, sample: DetDataSample, top_k: Optional[int]) -> torch.Tensor:

@@ -34,6 +34,7 @@ class Opened:
             order of the outputs, and ``palette`` where one is known.
         thresholds: those that travel in the checkpoint, or None.
         source: name of the checkpoint.
+        partial: weights that it lacks are those which the config names.
     """
 
     cfg: Config
@@ -41,13 +42,14 @@ class Opened:
     metainfo: Dict[str, Any]
     thresholds: Optional[Thresholds]
     source: str
+    partial: bool = False
 
     @property
     def classes(self) -> Tuple[str, ...]:
         return self.metainfo['classes']
 
     def build(self, device: str) -> nn.Module:
-        """The network with these weights, all of them, in evaluation mode.
+        """The network with these weights, in evaluation mode.
 
         Raises:
             UserError: if the weights are not those of the config.
@@ -56,19 +58,22 @@ class Opened:
         weights = self.weights
         if hasattr(model, 'own_names'):
             weights = model.own_names(weights)
-        load_weights(model, weights, self.source, partial=False,
+        load_weights(model, weights, self.source, partial=self.partial,
                      hint='give the config that it was trained with')
         model.cfg, model.dataset_meta = self.cfg, self.metainfo
         return model.to(device).eval()
 
 
-def open_checkpoint(config: Optional[ConfigLike], checkpoint: str) -> Opened:
+def open_checkpoint(config: Optional[ConfigLike], checkpoint: str,
+                    partial: bool = False) -> Opened:
     """Read a checkpoint by allow-list, and its config.
 
     Args:
         config: a file, ``mmdet::folder/name.py``, or a config. None for the
             one in the checkpoint, of which nothing is executed.
         checkpoint: file or URL.
+        partial: it may lack weights, of frozen stages whose features were
+            cached; the config says where they come from.
 
     Raises:
         UserError: if one of them is missing, or does not say what is needed.
@@ -85,14 +90,18 @@ def open_checkpoint(config: Optional[ConfigLike], checkpoint: str) -> Opened:
         cfg = copy.deepcopy(config) if isinstance(config, Config) else Config(dict(config))
     if not isinstance(cfg.get('model'), dict):
         raise UserError('the config has no model: give the config of a network')
-    _without_pretrained(cfg.model)
+    if partial and config is None:
+        raise UserError('a checkpoint that lacks weights needs the config that names them: '
+                        'tools/infer.py CONFIG CHECKPOINT ... --partial')
+    if not partial:
+        _without_pretrained(cfg.model)
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     thresholds = meta.get('thresholds')
     if thresholds is not None:
         thresholds = Thresholds.from_dict(thresholds, f'thresholds in checkpoint {checkpoint}')
     return Opened(cfg, weights_of(content, checkpoint), _metainfo(meta, cfg, checkpoint),
-                  thresholds, checkpoint)
+                  thresholds, checkpoint, partial)
 
 
 def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:

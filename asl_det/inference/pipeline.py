@@ -6,9 +6,10 @@ from typing import Any, Dict, Iterable, Iterator, List, Union
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.config import Config
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from asl_det.errors import UserError
+from asl_det.multilabel.loading import LoadImageWithPillow
 from asl_det.registry import TRANSFORMS
 
 Source = Union[str, os.PathLike, np.ndarray]
@@ -29,8 +30,11 @@ class InferencePipeline:
     """
 
     def __init__(self, cfg: Config) -> None:
-        loader, *rest = _pipeline_of(cfg)
-        self.loader = TRANSFORMS.build(local(loader))
+        loader, *rest = pipeline_of(cfg)
+        self.loader = TRANSFORMS.build(_local(loader))
+        if type(self.loader) is LoadImageFromFile and self.loader.imdecode_backend == 'pillow':
+            # The same but for grey pictures of 16 bits, which mmcv makes white.
+            self.loader = LoadImageWithPillow(self.loader.color_type, self.loader.to_float32)
         if not isinstance(self.loader, LoadImageFromFile):
             raise UserError(f'the test pipeline begins with {loader["type"]}, not with an image: '
                             'give the config of the whole network, which reads images')
@@ -59,10 +63,8 @@ class InferencePipeline:
             results = self.loader(dict(img_path=path, img_id=0))
             if self.loader.imdecode_backend != 'pillow':
                 check_whole(path)
-        except FileNotFoundError:
-            raise UnreadableError(f'{path}: there is no such file') from None
         except Exception as error:  # a decoder may raise anything for a broken file
-            raise UnreadableError(f'{path}: {_reason(error)}') from error
+            raise UnreadableError(f'{path}: {_reason(path, error)}') from error
         return results
 
     def prepare(self, results: Dict[str, Any]) -> Dict[str, Any]:
@@ -101,25 +103,32 @@ def batches(items: Iterable[Dict[str, Any]], size: int) -> Iterator[List[Dict[st
         yield batch
 
 
-def check_whole(path: str) -> None:
-    """Raise what Pillow raises at a picture that is cut off, which OpenCV fills with grey."""
+def check_whole(path: str, known: bool = False) -> None:
+    """Raise what Pillow raises at a picture that is cut off, which OpenCV fills with grey.
+
+    Args:
+        path: of the file; URLs are left out, their transfer would have failed.
+        known: raise at formats that Pillow does not know, too.
+    """
     if not os.path.isfile(path):
-        return  # of a URL the transfer would have failed
+        return
     try:
         image = Image.open(path)
-    except OSError:
-        return  # a format that Pillow does not know
+    except UnidentifiedImageError:
+        if known:
+            raise
+        return
     with image:
         image.draft('RGB', (1, 1))  # JPEG at an eighth of the size is enough
         image.load()
 
 
-def local(loader: Dict[str, Any]) -> Dict[str, Any]:
+def _local(loader: Dict[str, Any]) -> Dict[str, Any]:
     """A loader that reads the file it is given, wherever the training data was."""
     return {k: v for k, v in loader.items() if k not in ('backend_args', 'file_client_args')}
 
 
-def _pipeline_of(cfg: Config) -> List[Dict[str, Any]]:
+def pipeline_of(cfg: Config) -> List[Dict[str, Any]]:
     """The test pipeline, inside any wrapper of a data set."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset')
     while isinstance(dataset, dict) and not dataset.get('pipeline'):
@@ -131,8 +140,17 @@ def _pipeline_of(cfg: Config) -> List[Dict[str, Any]]:
     return list(dataset['pipeline'])
 
 
-def _reason(error: Exception) -> str:
+def _reason(path: str, error: Exception) -> str:
     """Why a file is no picture, in a line."""
-    if type(error).__name__ == 'UnidentifiedImageError' or isinstance(error, AssertionError):
-        return 'no picture (its content is of no known format)'
+    if isinstance(error, FileNotFoundError):
+        return 'there is no such file'
+    if isinstance(error, UserError):
+        return str(error).removeprefix(f'image {path} ')
+    if isinstance(error, AssertionError):  # mmcv's, where OpenCV says nothing
+        try:
+            check_whole(path, known=True)
+        except Exception as told:
+            error = told
+    if isinstance(error, UnidentifiedImageError):
+        return 'no picture, its content is of no known format'
     return f'damaged ({type(error).__name__}: {error})'

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from asl_det.identity import hash_file, versions
 from asl_det.inference.multilabel import MultiLabelInferencer
 from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
-from asl_det.inference.pipeline import UnreadableError, batches
+from asl_det.inference.pipeline import UnreadableError, batches, pipeline_of
 from asl_det.inference.sources import Picture, find_pictures, frames, video_facts
 from asl_det.inference.store import Store
 from asl_det.multilabel import MultiLabelClassifier
@@ -51,7 +51,7 @@ def build_inferencer(opened: Opened, device: Optional[str] = None,
 def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], *,
           out: Union[str, Path], thresholds: Optional[Thresholds] = None,
           top_k: Optional[int] = None, device: Optional[str] = None, batch_size: int = 8,
-          anew: bool = False) -> Summary:
+          partial: bool = False, anew: bool = False) -> Summary:
     """Predict, draw and keep every picture that is asked for and not finished.
 
     Args:
@@ -65,6 +65,7 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
             most (all).
         device: e.g. 'cuda:0'.
         batch_size: pictures of one shape that are computed together.
+        partial: see :func:`open_checkpoint`.
         anew: put results that were made with something else aside.
 
     Raises:
@@ -72,14 +73,15 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
             used; not for a picture that can not be read.
     """
     pictures = find_pictures(inputs, leave_out=out)
-    opened = open_checkpoint(config, checkpoint)
+    opened = open_checkpoint(config, checkpoint, partial)
+    inferencer = build_inferencer(opened, device, thresholds)
     path = os.path.expanduser(checkpoint)
     made_with = dict(checkpoint=hash_file(path) if os.path.isfile(path) else checkpoint,
-                     config=opened.cfg.to_dict(), top_k=top_k,
+                     config=dict(model=opened.cfg.model.to_dict(),
+                                 pipeline=pipeline_of(opened.cfg)), top_k=top_k,
                      thresholds=thresholds.to_dict() if thresholds else None,
                      code={k: v for k, v in versions().items() if k != 'commit'})
     with Store(out, made_with, anew) as store:
-        inferencer = build_inferencer(opened, device, thresholds)
         return _Run(inferencer, store, top_k, batch_size).over(pictures)
 
 

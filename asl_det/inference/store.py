@@ -56,7 +56,7 @@ class Store:
                             'another --out')
         self._stack.enter_context(hold(self.folder))
         found = self._found()
-        if found is not None and found != self._made_with:
+        if found not in (None, self._made_with) and (self.folder / RECORDS).exists():
             self._stack.close()
             if not self.anew:
                 changes = '; '.join(differences(found, self._made_with)[:5])
