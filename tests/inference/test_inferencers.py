@@ -85,7 +85,8 @@ def test_every_kind_of_picture_is_seen_as_people_see_it(kind, loader, tmp_path):
     if kind == 'EXIF':
         exif[0x0112] = 6  # turn by 90 degrees clockwise to see it
     path = tmp_path / ('a.jpg' if kind in ('CMYK', 'EXIF') else 'a.png')
-    image.save(path, exif=exif, **(dict(quality=100, subsampling=0) if path.suffix == '.jpg' else {}))
+    options = dict(quality=100, subsampling=0) if path.suffix == '.jpg' else {}
+    image.save(path, exif=exif, **options)
     cfg = classifier_config()
     cfg.test_dataloader.dataset.pipeline[0] = loader
     loaded = InferencePipeline(cfg).load(path)['img'][..., ::-1].astype(int)
@@ -229,7 +230,8 @@ def test_a_detector_gives_boxes_in_the_coordinates_of_the_picture(detector):
     drawn = infer.picture(image, sample, top_k=3)
     assert drawn.shape == image.shape and (drawn != image[..., ::-1]).any()
     none = DetInferencer(weights=detector, device='cpu', thresholds=1.0, show_progress=False)
-    assert (none.picture(image, sample) == image[..., ::-1]).all()
+    untouched = none.picture(image, sample).astype(int)
+    assert np.abs(untouched - image[..., ::-1]).max() <= 8  # matplotlib draws the picture
 
 
 def test_detectors_take_thresholds_of_classes_but_no_calibration(detector):
