@@ -227,11 +227,10 @@ def test_a_detector_gives_boxes_in_the_coordinates_of_the_picture(detector):
     whole = infer(image, batch_size=1)['predictions'][0]  # mmdet's own call
     assert sorted(whole['scores'], reverse=True) == pytest.approx(
         [b['score'] for b in boxes], abs=1e-5)
-    drawn = infer.picture(image, sample, top_k=3)
-    assert drawn.shape == image.shape and (drawn != image[..., ::-1]).any()
     none = DetInferencer(weights=detector, device='cpu', thresholds=1.0, show_progress=False)
-    untouched = none.picture(image, sample).astype(int)
-    assert np.abs(untouched - image[..., ::-1]).max() <= 8  # matplotlib draws the picture
+    changed, untouched = (np.abs(drawn.astype(int) - image[..., ::-1]).mean() for drawn in (
+        infer.picture(image, sample, top_k=3), none.picture(image, sample)))
+    assert untouched < 2 < changed  # matplotlib draws the picture itself, nearly
 
 
 def test_detectors_take_thresholds_of_classes_but_no_calibration(detector):
