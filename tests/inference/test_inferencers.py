@@ -230,7 +230,7 @@ def test_a_detector_gives_boxes_in_the_coordinates_of_the_picture(detector):
     none = DetInferencer(weights=detector, device='cpu', thresholds=1.0, show_progress=False)
     changed, untouched = (np.abs(drawn.astype(int) - image[..., ::-1]).mean() for drawn in (
         infer.picture(image, sample, top_k=3), none.picture(image, sample)))
-    assert untouched < 2 < changed  # matplotlib draws the picture itself, nearly
+    assert 2 * untouched < changed  # mmengine draws a picture itself shifted by half a pixel
 
 
 def test_detectors_take_thresholds_of_classes_but_no_calibration(detector):
