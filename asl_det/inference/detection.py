@@ -112,24 +112,29 @@ class DetInferencer(MMDetInferencer):
         return results
 
     def picture(self, image: np.ndarray, sample: DetDataSample,
-                top_k: Optional[int] = None) -> np.ndarray:
-        """A picture ``(H, W, 3)`` in BGR with its predicted boxes (and masks), in RGB."""
+                top_k: Optional[int] = None, threshold: Optional[float] = None) -> np.ndarray:
+        """A picture ``(H, W, 3)`` in BGR with its predicted boxes (and masks), in RGB.
+
+        ``threshold`` takes the place of the thresholds of all classes.
+        """
         sample = sample.cpu()
         drawn = DetDataSample(metainfo=sample.metainfo)
-        drawn.pred_instances = sample.pred_instances[self._chosen(sample, top_k)]
+        drawn.pred_instances = sample.pred_instances[self._chosen(sample, top_k, threshold)]
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)  # of boxes that end outside the picture
             self.visualizer.add_datasample('picture', np.ascontiguousarray(image[..., ::-1]), drawn,
                                            draw_gt=False, pred_score_thr=-1)
         return self.visualizer.get_image()
 
-    def _chosen(self, sample: DetDataSample, top_k: Optional[int]) -> torch.Tensor:
+    def _chosen(self, sample: DetDataSample, top_k: Optional[int],
+                threshold: Optional[float] = None) -> torch.Tensor:
         """Which boxes are predicted, bool ``(N,)``."""
         found = sample.pred_instances.cpu()
         if len(found) and int(found.labels.max()) >= len(self.classes):
             raise UserError(f'checkpoint {self.opened.source} names {len(self.classes)} classes, '
                             f'but the network predicts number {int(found.labels.max())}')
-        chosen = found.scores >= self.thresholds[found.labels]
+        least = self.thresholds[found.labels] if threshold is None else threshold
+        chosen = found.scores >= least
         if top_k is not None:
             order = torch.argsort(found.scores, descending=True, stable=True)
             chosen[order[top_k:]] = False

@@ -117,9 +117,15 @@ class MultiLabelInferencer(BaseInferencer):
                      predicted=c in predicted)
                 for rank, c in enumerate(order) if rank < top_k or c in predicted]
 
-    def picture(self, image: np.ndarray, sample: MultiLabelSample,
-                top_k: Optional[int] = None) -> np.ndarray:
-        """A picture ``(H, W, 3)`` in BGR with the result beside it, in RGB."""
+    def picture(self, image: np.ndarray, sample: MultiLabelSample, top_k: Optional[int] = None,
+                threshold: Optional[float] = None) -> np.ndarray:
+        """A picture ``(H, W, 3)`` in BGR with the result beside it, in RGB.
+
+        ``threshold`` takes the place of the thresholds of all classes.
+        """
+        if threshold is not None:
+            sample = sample.clone()
+            sample.pred_labels = (sample.scores >= threshold).nonzero().squeeze(1)
         from asl_det.analysis.pictures import draw_ranked  # matplotlib only when it is needed
         return draw_ranked(image[..., ::-1], self.result(sample, top_k))
 
