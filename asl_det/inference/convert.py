@@ -78,7 +78,7 @@ def convert(source: str, out: Union[str, Path], *, classes: Optional[Sequence[st
     names = _class_names(given, classes, count, source)
     if threshold is None:
         threshold = THRESHOLD_OPEN_IMAGES if count == OPEN_IMAGES else THRESHOLD
-    cfg = classifier_config(network, head, image_size, threshold)
+    cfg = classifier_config(network, head, image_size)
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     used = {name: value for name, value in weights.items() if not name.endswith(COUNTER)}
@@ -102,8 +102,7 @@ def convert(source: str, out: Union[str, Path], *, classes: Optional[Sequence[st
     return Converted(network, told, names, [(*pair, n) for pair, n in groups.items()], threshold)
 
 
-def classifier_config(network: str, head: Dict[str, Any], image_size: int,
-                      threshold: float) -> Config:
+def classifier_config(network: str, head: Dict[str, Any], image_size: int) -> Config:
     """Network and test pipeline of the reference, without data."""
     pipeline = [dict(type='LoadImageWithPillow'),
                 dict(type='Resize', scale=(image_size, image_size), keep_ratio=False,
@@ -113,7 +112,7 @@ def classifier_config(network: str, head: Dict[str, Any], image_size: int,
         default_scope='mmdet',
         custom_imports=dict(imports=['asl_det'], allow_failed_imports=False),
         model=dict(
-            type='MultiLabelClassifier', threshold=threshold,
+            type='MultiLabelClassifier',
             data_preprocessor=dict(type='ImgDataPreprocessor', mean=[0, 0, 0], std=[255, 255, 255],
                                    bgr_to_rgb=True),
             backbone=dict(type='TimmBackbone', model_name=network),

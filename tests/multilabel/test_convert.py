@@ -16,7 +16,7 @@ from PIL import Image
 from asl_det import engine
 from asl_det.errors import UserError
 from asl_det.inference import MultiLabelInferencer
-from asl_det.inference.convert import classifier_config, convert
+from asl_det.inference.convert import THRESHOLD, classifier_config, convert
 from asl_det.inference.opening import open_checkpoint
 from asl_det.inference.run import build_inferencer
 
@@ -108,17 +108,17 @@ def test_a_converted_checkpoint_runs_on_a_picture_as_the_reference_does(converte
 
 def test_its_config_is_that_of_the_recipe():
     recipe = Config.fromfile('configs/multilabel/tresnet-l_asl_coco-448.py')
-    ours = classifier_config('tresnet_l', dict(type='LinearHead', num_classes=80), 448, 0.7)
+    ours = classifier_config('tresnet_l', dict(type='LinearHead', num_classes=80), 448)
     assert ours.test_dataloader.dataset.pipeline == recipe.test_dataloader.dataset.pipeline
     assert ours.model.data_preprocessor == recipe.model.data_preprocessor
-    assert ours.model.threshold == recipe.model.threshold
+    assert recipe.model.threshold == THRESHOLD
     assert ours.model.backbone.model_name == recipe.model.backbone.model_name
 
 
 def test_a_converted_checkpoint_is_evaluated(converted, tmp_path):
     Image.new('RGB', (32, 32)).save(tmp_path / 'a.png')
     (tmp_path / 'labels.csv').write_text('a.png,class 0\n')
-    cfg = classifier_config('tresnet_m', dict(type='LinearHead', num_classes=80), 64, 0.7)
+    cfg = classifier_config('tresnet_m', dict(type='LinearHead', num_classes=80), 64)
     cfg.test_dataloader.update(
         batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
     cfg.test_dataloader.dataset.update(
