@@ -27,6 +27,7 @@ from asl_det.analysis.suggest import (
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import check_data, load_config
 from asl_det.errors import UserError
+from asl_det.multilabel.metric import read_scores
 from asl_det.registry import DATASETS
 
 
@@ -62,7 +63,7 @@ def main() -> None:
     report_labels(labels, console)
     shares = dict(margin_share=args.margin_share, gradient_share=args.gradient_share)
     if args.scores:
-        scores, targets = read_scores(args.scores, labels['classes'])
+        scores, targets = scores_of(args.scores, labels['classes'])
         records = compare(scores, targets)
         found = dict(suggestion=suggest(scores, targets, **shares), records=records)
         report_balance(records, f'At the scores of {args.scores}', console)
@@ -84,16 +85,9 @@ def main() -> None:
         plot_balance(records, args.figure, args.gradient_share)
 
 
-def read_scores(path: str, classes: List[str]) -> tuple:
+def scores_of(path: str, classes: List[str]) -> tuple:
     """Scores and targets of a file that has the classes of the config."""
-    if not Path(path).is_file():
-        raise UserError(f'{path} does not exist: write it with tools/test.py CONFIG CHECKPOINT '
-                        '--out results.json')
-    try:
-        with np.load(path) as saved:
-            scores, targets, names = saved['scores'], saved['targets'], saved['classes'].tolist()
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f'{path} has no scores as tools/test.py writes them: {error}') from None
+    scores, targets, names = read_scores(path)
     if names != list(classes):
         raise UserError(f'{path} has the classes {names[:4]} ..., {len(names)} in all, but the '
                         f'config has {list(classes)[:4]} ..., {len(classes)}: give the scores of '

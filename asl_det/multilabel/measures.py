@@ -125,7 +125,7 @@ def measure(images: Sequence[Kept], num_classes: int, topk: Sequence[int] = (3,)
         targets = np.concatenate([getattr(i, f'{name}_targets')[:stop] for i in images])
         made, right = (np.bincount(classes[targets >= least], minlength=num_classes)
                        for least in (0, 1))
-        return _precision_recall(right, made, positives, has)
+        return precision_recall(right, made, positives, has)
 
     at_threshold, of_class = claims('predicted')
     by_class = dict(positives=positives, negatives=negatives,
@@ -199,9 +199,19 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate([above, np.flatnonzero(scores == border)])[:k].astype(np.int32)
 
 
-def _precision_recall(hits: np.ndarray, claims: np.ndarray, positives: np.ndarray,
-                      has: np.ndarray) -> tuple:
-    """Overall values, none where no class ``has`` any, and arrays of every class."""
+def precision_recall(hits: np.ndarray, claims: np.ndarray, positives: np.ndarray,
+                     has: np.ndarray) -> Tuple[Dict[str, float], Dict[str, np.ndarray]]:
+    """Precision, recall and F1 from counts ``(C,)``.
+
+    Args:
+        hits, claims, positives: of every class, what was predicted rightly,
+            what was predicted, and what is there.
+        has: bool, the classes that count.
+
+    Returns:
+        ``CP, CR, CF1, mean_class_F1, OP, OR, OF1``, none where no class counts,
+        and arrays of every class, NaN where it does not.
+    """
     with np.errstate(invalid='ignore', divide='ignore'):
         by_class = dict(precision=hits / np.maximum(claims, 1), recall=hits / positives,
                         F1=2 * hits / (claims + positives))

@@ -4,7 +4,7 @@ import csv
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -162,6 +162,22 @@ def write_scores(path: Path, images: Sequence[Kept], classes: Sequence[str]) -> 
             with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
                 np.lib.format.write_array(file, np.array(texts))
     partial.replace(path)
+
+
+def read_scores(path: Union[str, Path]) -> Tuple[np.ndarray, np.ndarray, List[str]]:
+    """Scores and targets ``(N, C)`` and class names of a file that the metric wrote.
+
+    Raises:
+        UserError: if there is no such file, or it is none.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path} does not exist: write it with tools/test.py CONFIG CHECKPOINT '
+                        '--out results.json')
+    try:
+        with np.load(path) as saved:
+            return saved['scores'], saved['targets'], saved['classes'].tolist()
+    except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
+        raise UserError(f'{path} has no scores as tools/test.py writes them: {error}') from None
 
 
 def class_table(names: Sequence[str], by_class: Dict[str, np.ndarray]) -> str:

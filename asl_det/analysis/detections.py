@@ -1,0 +1,103 @@
+"""Which boxes of a COCO result are right: pycocotools' own matching."""
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, List, Tuple, Union
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from asl_det.analysis.thresholds import Claims
+from asl_det.errors import UserError
+
+
+def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], iou: float = 0.5
+                    ) -> Tuple[List[str], List[Claims], int]:
+    """Match boxes to objects as COCO's evaluation does.
+
+    Boxes are matched best first, so which are right does not depend on the
+    threshold that leaves out worse ones. Crowds, and boxes on them, do not
+    count. No image has too many boxes, unlike for COCO's AP.
+
+    Args:
+        results: json in COCO's result format.
+        annotations: the json of the images that were detected.
+        iou: overlap from which a box is right.
+
+    Returns:
+        Class names in the order of the category ids, their claims, and the
+        number of images.
+
+    Raises:
+        UserError: if a file is not there or not in its format, or the results
+            are not of these images and categories.
+    """
+    truth = _read(annotations, '--annotations')
+    if not isinstance(truth, dict) or not {'images', 'annotations', 'categories'} <= set(truth):
+        raise UserError(f'{annotations} is no COCO annotation file: expected images, annotations '
+                        'and categories')
+    boxes = _read(results, 'results')
+    if not isinstance(boxes, list) or not all(
+            isinstance(b, dict) and {'image_id', 'category_id', 'bbox', 'score'} <= set(b)
+            for b in boxes):
+        raise UserError(f'{results} has no boxes in COCO\'s result format (image_id, category_id, '
+                        'bbox, score), as tools/test.py --out writes them (results.bbox.json)')
+    if not boxes:
+        raise UserError(f'{results} has no boxes at all: nothing to choose a threshold from')
+    for key, known in (('image_id', 'images'), ('category_id', 'categories')):
+        unknown = {b[key] for b in boxes} - {one['id'] for one in truth[known]}
+        if unknown:
+            raise UserError(f'{results}: {key} {sorted(unknown, key=str)[:3]} is not in '
+                            f'{annotations}: give the annotations of the images that were tested')
+    for number, one in enumerate(truth['annotations'], 1):
+        one['id'] = number  # COCOeval takes a match with id 0 for none
+    with redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_index(truth), _index(dict(truth, annotations=_as_annotations(boxes)))
+                              , 'bbox')
+        evaluation.params.iouThrs = np.array([iou])
+        evaluation.params.maxDets = [len(boxes)]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ['all']
+        evaluation.evaluate()
+    number = {image: i for i, image in enumerate(sorted(one['id'] for one in truth['images']))}
+    names = {one['id']: one['name'] for one in truth['categories']}
+    found = {category: [] for category in sorted(names)}
+    for one in evaluation.evalImgs:
+        if one is not None:
+            found[one['category_id']].append(one)
+    claims = []
+    for images in found.values():
+        parts = [_of_image(one, number[one['image_id']]) for one in images]
+        claims.append(Claims(*(np.concatenate(p) for p in zip(*parts, strict=True))) if parts else
+                      Claims(np.empty(0), np.empty(0, bool), *np.empty((2, 0), int)))
+    return [names[category] for category in found], claims, len(number)
+
+
+def _of_image(one: dict, number: int) -> Claims:
+    counts = ~one['dtIgnore'][0].astype(bool)
+    scores = np.array(one['dtScores'], np.float64)[counts]
+    return Claims(scores, one['dtMatches'][0][counts] > 0, np.full(len(scores), number),
+                  np.full(int((one['gtIgnore'] == 0).sum()), number))
+
+
+def _as_annotations(boxes: List[dict]) -> List[dict]:
+    return [dict(b, id=number, area=b['bbox'][2] * b['bbox'][3], iscrowd=0)
+            for number, b in enumerate(boxes, 1)]
+
+
+def _index(content: dict) -> COCO:
+    coco = COCO()
+    coco.dataset = content
+    coco.createIndex()
+    return coco
+
+
+def _read(path: Union[str, Path], what: str) -> Any:
+    try:
+        return json.loads(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f'{what} {path} can not be read: {error.strerror}') from None
+    except ValueError as error:
+        raise UserError(f'{what} {path} is no json: {error}') from None

@@ -1,0 +1,206 @@
+"""Thresholds and calibration of one model, what they gain, and several models side by side."""
+
+import statistics
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from asl_det.analysis.calibration import (
+    Calibration,
+    calibration_errors,
+    cross_validated_scores,
+    fit_calibration,
+    reliability,
+)
+from asl_det.analysis.style import COLOURS, save
+from asl_det.analysis.thresholds import (
+    Claims,
+    Objective,
+    choose,
+    count,
+    cross_validate,
+    metrics,
+    splits,
+)
+from asl_det.errors import UserError
+
+CALIBRATIONS = {'none': None, 'temperature': False, 'bias': True}  # with a bias?
+LABELS = {'fixed': 'at {fixed:g}', 'global': 'one threshold', 'classes': 'one a class'}
+
+
+def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
+         objective: Objective = Objective(), calibrate: str = 'none', folds: int = 5,
+         seed: int = 0, min_positives: int = 20, fixed: float = 0.5) -> Dict[str, Any]:
+    """Choose thresholds and a calibration on all images, and measure them on held-out ones.
+
+    Args:
+        names: of the C classes.
+        claims: of each class.
+        num_images: N.
+        objective, min_positives: see :func:`~asl_det.analysis.thresholds.choose`.
+        calibrate: 'none', 'temperature', or 'bias' for a temperature with a
+            bias. Both are fitted and measured anyway, unless 'none'.
+        folds, seed: of the cross-validation.
+        fixed: the threshold that is compared with.
+
+    Returns:
+        ``thresholds``: what a thresholds.json has, but its source.
+        ``metrics``: ``cross_validated`` and ``same_scores`` (of thresholds that
+        these scores chose: too good), each by 'fixed', 'global' and 'classes'.
+        ``classes``: a record each. ``calibration``: cross-validated ``ece``,
+        ``nll`` and ``reliability`` by 'none', 'temperature', 'bias'.
+
+    Raises:
+        UserError: if names repeat, scores are no probabilities, or nothing can
+            be chosen.
+    """
+    repeated = sorted({n for n in names if list(names).count(n) > 1})
+    if repeated:
+        raise UserError(f'class names are used twice, so thresholds can not go by name: {repeated}')
+    scores = np.concatenate([c.scores for c in claims])
+    if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):  # NaN too
+        raise UserError(f'scores go from {scores.min():g} to {scores.max():g}: expected '
+                        'probabilities')
+    held_out = splits(num_images, folds, seed)
+    chosen = choose(claims, objective, min_positives)
+    validated = cross_validate(claims, held_out, objective, min_positives, fixed)
+    same = {name: metrics(claims, *count(claims, thresholds))[0] for name, thresholds in (
+        ('fixed', [fixed] * len(claims)), ('global', [chosen.one] * len(claims)),
+        ('classes', chosen.classes))}
+    report = dict(
+        objective=objective._asdict(), folds=folds, seed=seed, min_positives=min_positives,
+        fixed=fixed, images=num_images,
+        metrics=dict(cross_validated={k: v[0] for k, v in validated.items()}, same_scores=same))
+
+    calibration = Calibration()
+    if calibrate != 'none':
+        report['calibration'], fitted = _calibrations(claims, held_out)
+        calibration = fitted[calibrate] or calibration
+    # Thresholds and scores go through the same rising function, so no decision changes.
+    one, classes = (_plain(calibration(t) if calibration != Calibration() else t)
+                    for t in (chosen.one, chosen.classes))
+    report['thresholds'] = {'global': one, 'classes': dict(zip(names, classes, strict=True))}
+    if calibration != Calibration():
+        report['thresholds'].update(temperature=_plain(calibration.temperature))
+        if calibrate == 'bias':
+            report['thresholds'].update(bias=_plain(calibration.bias))
+    by_class = {k: v[1] for k, v in validated.items()}
+    report['classes'] = [
+        dict(name=name, positives=len(c.positives), threshold=classes[i],
+             own_share=float(chosen.share[i]),
+             **{f'F1_{k}': _number(v['F1'][i]) for k, v in by_class.items()},
+             precision=_number(by_class['classes']['precision'][i]),
+             recall=_number(by_class['classes']['recall'][i]))
+        for i, (name, c) in enumerate(zip(names, claims, strict=True))]
+    return report
+
+
+def _calibrations(claims: Sequence[Claims], held_out: Sequence[np.ndarray]) -> tuple:
+    scores, hits, images = (np.concatenate([getattr(c, name) for c in claims])
+                            for name in ('scores', 'hits', 'images'))
+    measured, fitted = {}, {}
+    for name, bias in CALIBRATIONS.items():
+        fitted[name] = None if bias is None else fit_calibration(scores, hits, bias)
+        after = scores if fitted[name] is None else cross_validated_scores(
+            scores, hits, images, held_out, bias)
+        measured[name] = dict(calibration_errors(after, hits), reliability=reliability(after, hits),
+                              **(fitted[name]._asdict() if fitted[name] else {}))
+    return measured, fitted
+
+
+def few_positives(report: Dict[str, Any]) -> List[str]:
+    """The classes that do not use a threshold all of their own, with their positives."""
+    return [f'{c["name"]} ({c["positives"]})' for c in report['classes'] if c['own_share'] < 1]
+
+
+def plot_report(report: Dict[str, Any], out: Union[str, Path]) -> List[Path]:
+    """Draw F1 before and after, thresholds, and the reliability curve; ``out`` without suffix."""
+    figure = Figure(figsize=(4.0 * (2 + ('calibration' in report)), 3.6), layout='constrained')
+    panels = figure.subplots(1, 2 + ('calibration' in report))
+    classes = [c for c in report['classes'] if c['F1_fixed'] is not None]
+    own = np.array([c['own_share'] == 1 for c in classes], bool)
+    axes = panels[0]
+    axes.plot([0, 1], [0, 1], color='grey', linewidth=0.8)
+    for chosen, filled, label in ((own, True, 'threshold of its own'),
+                                  (~own, False, 'few positives: shrunk')):
+        if chosen.any():
+            x, y = ([c[f'F1_{k}'] for c, use in zip(classes, chosen, strict=True) if use]
+                    for k in ('fixed', 'classes'))
+            axes.scatter(x, y, s=18, edgecolors=COLOURS[6], label=label,
+                         facecolors=COLOURS[6] if filled else 'none')
+    axes.set(xlabel=f'F1 of a class at {report["fixed"]:g}', xlim=(0, 1), ylim=(0, 1),
+             ylabel='F1 at its threshold, held-out images')
+    axes.legend(frameon=False, fontsize='small')
+    axes = panels[1]
+    axes.scatter([max(c['positives'], 1) for c in report['classes']],
+                 [c['threshold'] for c in report['classes']], s=18, color=COLOURS[6])
+    axes.axhline(report['thresholds']['global'], color=COLOURS[3], linestyle='--',
+                 label='for all classes')
+    axes.axvline(report['min_positives'], color='grey', linewidth=0.8, linestyle=':',
+                 label='fewer positives: shrunk')
+    axes.set(xscale='log', xlabel='positives of a class', ylabel='threshold', ylim=(0, 1))
+    axes.legend(frameon=False, fontsize='small')
+    if 'calibration' in report:
+        axes = panels[2]
+        axes.plot([0, 1], [0, 1], color='grey', linewidth=0.8)
+        for (name, found), text, colour, line in zip(
+                report['calibration'].items(), ('as it came', 'temperature', 'and bias'),
+                (COLOURS[0], COLOURS[1], COLOURS[6]), ('-', '--', ':'), strict=True):
+            curve = found['reliability']
+            axes.plot(curve['score'], curve['share'], color=colour, linestyle=line, marker='.',
+                      label=f'{text}: ECE {found["ece"]:.4f}')
+        axes.set(xlabel='mean probability', ylabel='share that is positive', xlim=(0, 1),
+                 ylim=(0, 1))
+        axes.legend(frameon=False, fontsize='small')
+    return save(figure, out)
+
+
+def compare_table(models: Dict[str, Sequence[Dict[str, Any]]]) -> str:
+    """A Markdown table, a column a model: mean and standard deviation over its reports.
+
+    Raises:
+        UserError: if the reports were not made in the same way.
+    """
+    reports = [r for some in models.values() for r in some]
+    for key in ('objective', 'folds', 'min_positives', 'fixed', 'images'):
+        values = [r[key] for r in reports]
+        if any(v != values[0] for v in values):
+            raise UserError(f'the reports were made with different {key}: '
+                            f'{sorted({str(v) for v in values})}; make them with the same')
+    lines = [['', *models], ['---'] * (len(models) + 1)]
+    for metric in ('mean_class_F1', 'CP', 'CR', 'CF1', 'OP', 'OR', 'OF1'):
+        for setting, label in LABELS.items():
+            lines.append([f'{metric}, {label.format(**reports[0])}'] + [
+                _spread([r['metrics']['cross_validated'][setting][metric] for r in some], 3)
+                for some in models.values()])
+    for measure in ('ece', 'nll'):
+        for name, label in (('none', 'as it came'), ('temperature', 'temperature'),
+                            ('bias', 'temperature and bias')):
+            if all(name in r.get('calibration', {}) for r in reports):
+                lines.append([f'{measure.upper()}, {label}'] + [
+                    _spread([r['calibration'][name][measure] for r in some], 4)
+                    for some in models.values()])
+    for key in ('temperature', 'bias'):
+        if all(key in r['thresholds'] for r in reports):
+            lines.append([key] + [_spread([r['thresholds'][key] for r in some], 2)
+                                  for some in models.values()])
+    lines.append(['one threshold'] + [_spread([r['thresholds']['global'] for r in some], 3)
+                                      for some in models.values()])
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    mean = f'{statistics.fmean(values):.{digits}f}'
+    return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
+
+
+def _number(value: float) -> Optional[float]:
+    return None if np.isnan(value) else float(value)
+
+
+def _plain(value: Union[float, np.ndarray]) -> Any:
+    """Numbers with the digits of float32."""
+    rounded = [float(f'{v:.8g}') for v in np.ravel(value)]
+    return rounded if np.ndim(value) else rounded[0]

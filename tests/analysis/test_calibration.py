@@ -1,0 +1,93 @@
+"""Temperature and bias against what made the scores, and the expected calibration error."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from asl_det.analysis.calibration import (
+    Calibration,
+    calibration_errors,
+    cross_validated_scores,
+    fit_calibration,
+    logits_of,
+    reliability,
+)
+from asl_det.analysis.thresholds import splits
+from asl_det.errors import UserError
+
+
+def made_up(distortion, entries=20_000, seed=0):
+    """Scores that ``distortion`` calibrates, and hits."""
+    rng = np.random.default_rng(seed)
+    true = rng.beta(0.4, 2.0, entries)
+    return distortion.undo(true), rng.random(entries) < true
+
+
+@pytest.mark.parametrize('bias', [False, True])
+def test_the_fit_is_the_maximum_of_the_likelihood(bias):
+    scores, hits = made_up(Calibration(1.6, -0.7 if bias else 0.0))
+    found = fit_calibration(scores, hits, bias)
+    x = logits_of(scores)
+
+    def nll(parameters):
+        z = parameters[0] * x + (parameters[1] if bias else 0)
+        return np.mean(np.logaddexp(0, z) - hits * z)
+    best = minimize(nll, [1.0, 0.0][:1 + bias]).x
+    assert 1 / found.temperature == pytest.approx(best[0], rel=1e-3)
+    assert found.bias == pytest.approx(best[1] if bias else 0.0, abs=1e-3)
+    assert found.temperature == pytest.approx(1.6, rel=0.1)
+
+
+def test_negatives_that_lie_high_need_a_bias():
+    scores, hits = made_up(Calibration(0.7, -1.5))
+    held_out = splits(20_000, 2, 0)
+    images = np.arange(20_000)
+    before, temperature, with_bias = (calibration_errors(s, hits)['ece'] for s in (
+        scores, *(cross_validated_scores(scores, hits, images, held_out, b)
+                  for b in (False, True))))
+    assert with_bias < 0.3 * temperature < 0.3 * before
+
+
+def test_a_calibration_is_undone_and_keeps_the_order_at_the_ends_too():
+    scores = np.array([0.0, 1e-30, 0.2, 0.5, 0.99, 1.0], np.float32)
+    calibration = Calibration(1.3, -0.2)
+    after = calibration(scores)
+    assert (np.diff(after) > 0).all() and np.isfinite(after).all()
+    assert calibration.undo(after[2:5]) == pytest.approx(scores[2:5], rel=1e-6)
+    assert logits_of(after) == pytest.approx(logits_of(scores) / 1.3 - 0.2, rel=1e-4)
+
+
+def test_the_expected_calibration_error_by_hand():
+    scores, hits = np.array([0.1, 0.1, 0.1, 0.7]), np.array([True, False, False, True])
+    found = calibration_errors(scores, hits)
+    assert found['ece'] == pytest.approx(0.75 * abs(1 / 3 - 0.1) + 0.25 * 0.3)
+    assert found['nll'] == pytest.approx(-np.mean(np.log([0.1, 0.9, 0.9, 0.7])))
+    curve = reliability(scores, hits)
+    assert curve == dict(score=pytest.approx([0.1, 0.7]), share=pytest.approx([1 / 3, 1.0]),
+                         entries=[3, 1])
+
+
+def test_no_entry_is_calibrated_by_its_own_image():
+    scores, hits = made_up(Calibration(2.0, 0.5), entries=2000)
+    images = np.arange(2000) // 4
+    held_out = splits(500, 2, 0)
+    after = cross_validated_scores(scores, hits, images, held_out, True)
+    for fold in held_out:
+        test = fold[images]
+        assert after[test] == pytest.approx(fit_calibration(scores[~test], hits[~test], True)(
+            scores[test]))
+
+
+def test_scores_that_separate_perfectly_are_left_alone():
+    scores, hits = np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])
+    assert fit_calibration(scores, hits, True) is None
+    after = cross_validated_scores(scores, hits, np.array([0, 1, 0, 1]), splits(2, 2, 0), True)
+    np.testing.assert_array_equal(after, scores)
+
+
+def test_scores_that_can_not_be_calibrated_are_refused():
+    scores, hits = made_up(Calibration(), entries=500)
+    with pytest.raises(UserError, match='needs both'):
+        fit_calibration(scores, np.ones(500, bool), True)
+    with pytest.raises(UserError, match='higher scores do not mean more hits'):
+        fit_calibration(1 - scores, hits, True)
