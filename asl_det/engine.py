@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmengine.utils import import_modules_from_strings
@@ -29,6 +30,7 @@ from asl_det.overrides import (
     scale_one_cycle,
     without_amp,
 )
+from asl_det.thresholds import Thresholds
 
 COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
              'folders annotations, train2017 and val2017, or give the folder with --data-root')
@@ -177,7 +179,8 @@ def test(cfg: Config,
          out: Union[str, Path, None] = None,
          show_dir: Union[str, Path, None] = None,
          launcher: str = 'none',
-         partial: bool = False) -> Dict[str, float]:
+         partial: bool = False,
+         thresholds: Optional[Thresholds] = None) -> Dict[str, float]:
     """Evaluate a checkpoint.
 
     Args:
@@ -191,13 +194,16 @@ def test(cfg: Config,
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         partial: evaluate even if the checkpoint does not fit; the log says
             which weights keep their initial values and which are not used.
+        thresholds: from which score a class is predicted, of a multi-label
+            classifier; None for those of the config. Scores that are written
+            or drawn stay as the network gives them.
 
     Returns:
         The metrics by name.
 
     Raises:
-        UserError: if data or the checkpoint is missing, or the checkpoint is
-            not one of this network.
+        UserError: if data or the checkpoint is missing, the checkpoint is
+            not one of this network, or thresholds are of other classes.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
@@ -218,13 +224,24 @@ def test(cfg: Config,
                 evaluator['outfile_prefix'] = str(out.with_suffix(''))
     runner = build_runner(cfg)
     runner.register_hook(asl_det.hooks.LoadWeightsHook('test', checkpoint, partial))
+    if thresholds is not None:
+        _use_thresholds(runner, thresholds)
     metrics = runner.test()
     if out is not None and is_main_process():
         record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
-                      versions=versions())
+                      thresholds=thresholds and thresholds.to_dict(), versions=versions())
         out.write_text(json.dumps(record, indent=2, default=_plain) + '\n')
     barrier()
     return metrics
+
+
+def _use_thresholds(runner: Runner, thresholds: Thresholds) -> None:
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, asl_det.multilabel.MultiLabelClassifier):
+        raise UserError(f'thresholds are for multi-label classifiers, but the config has a '
+                        f'{type(model).__name__}: box AP has no threshold')
+    classes = runner.test_loop.dataloader.dataset.metainfo['classes']
+    model.threshold = thresholds.on_raw_scores(classes)
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Union
 
+import torch
+from mmengine.runner import CheckpointLoader
+
 from asl_det.errors import UserError
 
 KEYS = ('global', 'classes', 'temperature', 'bias', 'source')
@@ -52,6 +55,10 @@ class Thresholds:
                             f'know; its classes are {", ".join(list(classes)[:8])}'
                             f'{", ..." if len(classes) > 8 else ""}: tune them for this network')
         return [self.classes.get(name, self.default) for name in classes]
+
+    def on_raw_scores(self, classes: Sequence[str]) -> List[float]:
+        """The same as :meth:`of`, for scores as the network gives them: no decision differs."""
+        return [_sigmoid((_logit(t) - self.bias) * self.temperature) for t in self.of(classes)]
 
     def to_dict(self) -> Dict[str, Any]:
         """The content of the json file."""
@@ -113,6 +120,43 @@ class Thresholds:
         except ValueError:
             return cls.load(text)
         return cls(probability(number, 'threshold'))
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write a ``thresholds.json``."""
+        partial = Path(f'{path}.partial')
+        partial.write_text(json.dumps(self.to_dict(), indent=2) + '\n', encoding='utf-8')
+        partial.replace(path)
+
+    def save_in_checkpoint(self, path: Union[str, Path]) -> None:
+        """Write them into the meta of a checkpoint, where inference finds them.
+
+        All else in it stays, so that a training can be resumed from it.
+
+        Raises:
+            UserError: if it is no file with a meta, or of other classes.
+        """
+        if not Path(path).is_file():
+            raise UserError(f'checkpoint {path} is no file here: thresholds are written into files')
+        content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+        meta = content.get('meta') if isinstance(content, dict) else None
+        if not isinstance(meta, dict) or 'state_dict' not in content:
+            raise UserError(f'checkpoint {path} has no meta to put thresholds in: convert it with '
+                            'tools/convert_checkpoint.py, or give thresholds.json beside it')
+        known = {k.lower(): v for k, v in (meta.get('dataset_meta') or {}).items()}
+        if known.get('classes'):
+            self.of(known['classes'])
+        meta['thresholds'] = self.to_dict()
+        partial = Path(f'{path}.partial')
+        torch.save(content, partial)
+        partial.replace(path)
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1 - p)) if 0 < p < 1 else math.copysign(math.inf, p - 0.5)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= -700 else 0.0
 
 
 def probability(value: Any, where: str) -> float:

@@ -4,6 +4,7 @@ import argparse
 
 from asl_det.cli import config_options, one_line_errors, parse_run_args, run_parser
 from asl_det.engine import default_work_dir, load_config, test
+from asl_det.thresholds import Thresholds
 
 
 def parse_args() -> argparse.Namespace:
@@ -15,6 +16,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='draw truth and predictions of every image here')
     parser.add_argument('--partial', action='store_true',
                         help='evaluate even if weights of the checkpoint are missing or left over')
+    parser.add_argument('--thresholds', metavar='T|thresholds.json',
+                        help='of a classifier: score from which a class is predicted, one number '
+                        'or what tools/tune_thresholds.py wrote; default: as the config says. '
+                        'Scores are written as the network gives them')
     return parse_run_args(parser)
 
 
@@ -23,8 +28,10 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, config_options(args))
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    thresholds = None if args.thresholds is None else Thresholds.parse(args.thresholds)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,
-                   launcher=args.launcher, partial=args.partial)
+                   launcher=args.launcher, partial=args.partial,
+                   thresholds=thresholds)
     for name, value in metrics.items():
         print(f'{name:24} {value}')
     for label, path in (('metrics', args.out), ('drawings', args.show_dir)):

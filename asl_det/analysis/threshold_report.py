@@ -27,11 +27,12 @@ from asl_det.analysis.thresholds import (
 from asl_det.errors import UserError
 
 CALIBRATIONS = {'none': None, 'temperature': False, 'bias': True}  # with a bias?
+MACRO_F1 = Objective('macro-f1')
 LABELS = {'fixed': 'at {fixed:g}', 'global': 'one threshold', 'classes': 'one a class'}
 
 
 def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
-         objective: Objective = Objective(), calibrate: str = 'none', folds: int = 5,
+         objective: Objective = MACRO_F1, calibrate: str = 'none', folds: int = 5,
          seed: int = 0, min_positives: int = 20, fixed: float = 0.5) -> Dict[str, Any]:
     """Choose thresholds and a calibration on all images, and measure them on held-out ones.
 
@@ -145,8 +146,8 @@ def plot_report(report: Dict[str, Any], out: Union[str, Path]) -> List[Path]:
     if 'calibration' in report:
         axes = panels[2]
         axes.plot([0, 1], [0, 1], color='grey', linewidth=0.8)
-        for (name, found), text, colour, line in zip(
-                report['calibration'].items(), ('as it came', 'temperature', 'and bias'),
+        for found, text, colour, line in zip(
+                report['calibration'].values(), ('as it came', 'temperature', 'and bias'),
                 (COLOURS[0], COLOURS[1], COLOURS[6]), ('-', '--', ':'), strict=True):
             curve = found['reliability']
             axes.plot(curve['score'], curve['share'], color=colour, linestyle=line, marker='.',

@@ -189,7 +189,8 @@ class MLDecoderHead(Head):
             raise UserError('MLDecoderHead attends to a feature map, but the features are pooled: '
                             'remove the neck, or use LinearHead')
         memory = F.relu(self.embed(x))
-        x = self.queries.to(memory.dtype).expand(len(memory), -1, -1)
+        # Not len(): that fixes the batch of an export.
+        x = self.queries.to(memory.dtype).expand(memory.size(0), -1, -1)
         x = self.norm1(x + self.dropout(x))
         x = self.norm2(x + self.dropout(self.attention(x, memory, memory, need_weights=False)[0]))
         hidden = self.dropout(F.relu(self.linear1(x)))

@@ -1,0 +1,175 @@
+"""Choose score thresholds, calibrate probabilities, and say what is gained on held-out images.
+
+    python tools/tune_thresholds.py results.scores.npz                # of a classifier
+    python tools/tune_thresholds.py results.bbox.json --annotations instances_val.json
+    python tools/tune_thresholds.py --compare BCE=a.json,b.json ASL=c.json,d.json   # of reports
+
+The files are what tools/test.py --out wrote. Beside thresholds.json go a report and a figure.
+"""
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+from rich.console import Console
+from rich.table import Table
+
+from asl_det.analysis.detections import claims_of_boxes
+from asl_det.analysis.threshold_report import (
+    CALIBRATIONS,
+    LABELS,
+    compare_table,
+    few_positives,
+    plot_report,
+    tune,
+)
+from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
+from asl_det.cli import one_line_errors
+from asl_det.engine import check_checkpoint
+from asl_det.errors import UserError
+from asl_det.identity import hash_file, versions
+from asl_det.multilabel.metric import read_scores
+from asl_det.thresholds import Thresholds
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('results', nargs='?', help='<prefix>.scores.npz, or boxes as COCO json')
+    parser.add_argument('--annotations', metavar='JSON', help='COCO annotations of the boxes')
+    parser.add_argument('--iou', type=float, default=0.5,
+                        help='overlap from which a box is right (default: 0.5)')
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument('--maximise', choices=OBJECTIVES[:2], default=OBJECTIVES[0],
+                      help='mean F1 of the classes (default), or F1 of all entries together')
+    for name, other in (('precision', 'recall'), ('recall', 'precision')):
+        goal.add_argument(f'--{name}', type=float, metavar='TARGET',
+                          help=f'the highest {other} with at least this {name}')
+    parser.add_argument('--calibrate', choices=CALIBRATIONS, default='bias',
+                        help='of classifiers: probabilities by a temperature, or a temperature '
+                        'and a bias (default), or as they come')
+    parser.add_argument('--min-positives', type=int, default=20, metavar='N',
+                        help='a class with n < N positives has n / N of its own threshold in its '
+                        'threshold, and the rest of the global one (default: 20)')
+    parser.add_argument('--folds', type=int, default=5,
+                        help='parts of the images for cross-validation (default: 5)')
+    parser.add_argument('--seed', type=int, default=0, help='of the folds')
+    parser.add_argument('--fixed', type=float, default=0.5, metavar='T',
+                        help='the threshold that is compared with (default: 0.5)')
+    parser.add_argument('--out', metavar='thresholds.json',
+                        help='default: <prefix>.thresholds.json beside the results')
+    parser.add_argument('--checkpoint', help='write the thresholds into this checkpoint, too')
+    parser.add_argument('--compare', nargs='+', metavar='NAME=report.json[,report.json...]',
+                        help='print a Markdown table of reports that are there')
+    args = parser.parse_args()
+    if (args.results is None) == (args.compare is None):
+        parser.error('give results, or --compare with reports')
+    return args
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    if args.compare:
+        print(compare_table(dict(read_reports(one) for one in args.compare)))
+        return
+    if importlib.util.find_spec('sklearn') is None:
+        raise UserError('tools/tune_thresholds.py needs scikit-learn: '
+                        'pip install "asl-det[thresholds]"')
+    if args.checkpoint:
+        check_checkpoint(args.checkpoint)
+    objective = objective_of(args)
+    names, claims, images, calibrate = read_results(args)
+    report = tune(names, claims, images, objective=objective, calibrate=calibrate,
+                  folds=args.folds, seed=args.seed, min_positives=args.min_positives,
+                  fixed=args.fixed)
+    source = dict(results=Path(args.results).name, sha256=hash_file(args.results),
+                  objective=report['objective'], min_positives=args.min_positives,
+                  images=images, versions=versions())
+    if args.annotations:
+        source.update(annotations=Path(args.annotations).name, iou=args.iou)
+    thresholds = Thresholds.from_dict(dict(report['thresholds'], source=source), 'these scores')
+    out = Path(args.out or args.results.removesuffix('.npz').removesuffix('.scores')
+               .removesuffix('.json') + '.thresholds.json')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    thresholds.save(out)
+    written = [out, out.with_suffix('.report.json')]
+    written[1].write_text(json.dumps(dict(report, source=source), indent=2) + '\n')
+    written += plot_report(report, out.with_suffix(''))
+    if args.checkpoint:
+        thresholds.save_in_checkpoint(args.checkpoint)
+        written.append(args.checkpoint)
+    show(report, Console())
+    for path in written:
+        print(f'written: {path}')
+
+
+def objective_of(args: argparse.Namespace) -> Objective:
+    for name in OBJECTIVES[2:]:
+        target = getattr(args, name)
+        if target is not None:
+            if not 0 < target <= 1:
+                raise UserError(f'--{name} {target:g}: expected a number above 0, up to 1')
+            return Objective(name, target)
+    return Objective(args.maximise)
+
+
+def read_results(args: argparse.Namespace) -> tuple:
+    """Class names, claims, number of images, and how to calibrate."""
+    if args.results.endswith('.npz'):
+        if args.annotations:
+            raise UserError('--annotations is for boxes; scores.npz has its labels inside')
+        scores, targets, names = read_scores(args.results)
+        return names, claims_of_labels(scores, targets), len(scores), args.calibrate
+    if not args.annotations:
+        raise UserError(f'{args.results} is taken for boxes in COCO\'s result format: give '
+                        '--annotations, the json of the images that were tested (scores of a '
+                        'classifier end in .scores.npz)')
+    # Whether a score of a box is a probability depends on the overlap that is asked for.
+    return *claims_of_boxes(args.results, args.annotations, args.iou), 'none'
+
+
+def read_reports(text: str) -> tuple:
+    name, _, paths = text.partition('=')
+    if not paths:
+        raise UserError(f'--compare {text}: expected NAME=report.json')
+    reports = []
+    for path in paths.split(','):
+        try:
+            reports.append(json.loads(Path(path).read_text()))
+            reports[-1]['metrics']['cross_validated']
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f'{path} is no report of this command ({error}): expected '
+                            '*.report.json') from None
+    return name, reports
+
+
+def show(report: Dict[str, Any], console: Console) -> None:
+    columns = ('CP', 'CR', 'CF1', 'mean_class_F1', 'OP', 'OR', 'OF1')
+    table = Table('', *columns, title=f'On held-out images ({report["folds"]} folds)')
+    for name, found in report['metrics']['cross_validated'].items():
+        table.add_row(LABELS[name].format(**report), *(f'{found[c]:.3f}' for c in columns))
+    table.add_section()
+    found = report['metrics']['same_scores']['classes']
+    table.add_row('(one a class, on the scores that chose it)',
+                  *(f'{found[c]:.3f}' for c in columns))
+    console.print(table)
+    if 'calibration' in report:
+        table = Table('probabilities', 'ECE', 'NLL', title='Calibration, on held-out images')
+        for name, found in report['calibration'].items():
+            label = 'as they came' if name == 'none' else \
+                ', '.join(f'{k} {found[k]:.3f}' for k in ('temperature', 'bias') if found.get(k))
+            table.add_row(label or 'perfectly separated: left alone', f'{found["ece"]:.4f}',
+                          f'{found["nll"]:.4f}')
+        console.print(table)
+    console.print(f'one threshold: {report["thresholds"]["global"]:.4f}', highlight=False)
+    few = few_positives(report)
+    if few:
+        console.print(f'few positives (under {report["min_positives"]}) or target out of reach, '
+                      f'shrunk to the threshold for all: {", ".join(few)}', highlight=False)
+
+
+if __name__ == '__main__':
+    main()
