@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from asl_det.errors import UserError
@@ -190,8 +191,9 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
         import onnxscript  # noqa: F401  torch's exporter needs it
     except ImportError as error:
         raise UserError(f'{error.name} is missing, which the export needs: {INSTALL}') from error
-    if not hasattr(torch.onnx, 'ONNXProgram'):
-        raise UserError(f'torch {torch.__version__} can not export by torch.export: it needs 2.6')
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        raise UserError(f'torch {torch.__version__} does not write ONNX from torch.export: it needs '
+                        'torch 2.6 or later')
     model = model.cpu().eval()
     picture = preprocessing(cfg, model, size)
     thresholds = thresholds or Thresholds(0.5)
