@@ -192,8 +192,8 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
     except ImportError as error:
         raise UserError(f'{error.name} is missing, which the export needs: {INSTALL}') from error
     if digit_version(torch.__version__) < digit_version('2.6'):
-        raise UserError(f'torch {torch.__version__} does not write ONNX from torch.export: it needs '
-                        'torch 2.6 or later')
+        raise UserError(f'torch {torch.__version__} does not write ONNX from torch.export: it '
+                        'needs torch 2.6 or later')
     model = model.cpu().eval()
     picture = preprocessing(cfg, model, size)
     thresholds = thresholds or Thresholds(0.5)

@@ -54,7 +54,7 @@ def test_boxes_become_thresholds_by_the_names_of_the_categories(tmp_path, monkey
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
     (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
     assert run_tool('tune_thresholds', monkeypatch, tmp_path / 'boxes.json', '--annotations',
-                    tmp_path / 'truth.json', '--min-positives', 5, '--out',
+                    tmp_path / 'truth.json', '--shrink', 0, '--out',
                     tmp_path / 'deep' / 't.json') is None
     thresholds = Thresholds.load(tmp_path / 'deep' / 't.json')
     assert thresholds.classes == pytest.approx(dict(hole=0.7, scratch=0.2))
@@ -66,8 +66,9 @@ def test_boxes_become_thresholds_by_the_names_of_the_categories(tmp_path, monkey
     (['boxes.json'], 'give --annotations'),
     (['{scores}', '--annotations', 'a.json'], '--annotations is for boxes'),
     (['{scores}', '--precision', '1.5'], '--precision 1.5: expected a number above 0, up to 1'),
-    (['{scores}', '--folds', '1'], '--folds 1: expected 2 to 200'),
+    (['{scores}', '--folds', '1'], '1 folds: expected 2 to 200'),
     (['{scores}', '--checkpoint', 'none.pth'], 'checkpoint none.pth does not exist'),
+    (['{scores}', '--shrink', '-1'], '--shrink -1: expected a number from 0'),
     (['--compare', 'ASL'], 'expected NAME=report.json'),
     (['--compare', 'ASL={scores}'], 'is no report of this command'),
 ])

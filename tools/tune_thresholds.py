@@ -50,9 +50,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--calibrate', choices=CALIBRATIONS, default='bias',
                         help='of classifiers: probabilities by a temperature, or a temperature '
                         'and a bias (default), or as they come')
-    parser.add_argument('--min-positives', type=int, default=20, metavar='N',
-                        help='a class with n < N positives has n / N of its own threshold in its '
-                        'threshold, and the rest of the global one (default: 20)')
+    parser.add_argument('--shrink', type=float, metavar='K', help='a class with n positives has '
+                        'n / (n + K) of the threshold that is best for it, and the rest of the '
+                        'global one; default: what a cross-validation within the images finds')
     parser.add_argument('--folds', type=int, default=5,
                         help='parts of the images for cross-validation (default: 5)')
     parser.add_argument('--seed', type=int, default=0, help='of the folds')
@@ -80,14 +80,15 @@ def main() -> None:
                         'pip install "asl-det[thresholds]"')
     if args.checkpoint:
         check_checkpoint(args.checkpoint)
+    if args.shrink is not None and not args.shrink >= 0:
+        raise UserError(f'--shrink {args.shrink:g}: expected a number from 0')
     objective = objective_of(args)
     names, claims, images, calibrate = read_results(args)
     report = tune(names, claims, images, objective=objective, calibrate=calibrate,
-                  folds=args.folds, seed=args.seed, min_positives=args.min_positives,
-                  fixed=args.fixed)
+                  folds=args.folds, seed=args.seed, shrink=args.shrink, fixed=args.fixed)
     source = dict(results=Path(args.results).name, sha256=hash_file(args.results),
-                  objective=report['objective'], min_positives=args.min_positives,
-                  images=images, versions=versions())
+                  objective=report['objective'], shrink=report['shrink'], images=images,
+                  versions=versions())
     if args.annotations:
         source.update(annotations=Path(args.annotations).name, iou=args.iou)
     thresholds = Thresholds.from_dict(dict(report['thresholds'], source=source), 'these scores')
@@ -167,8 +168,11 @@ def show(report: Dict[str, Any], console: Console) -> None:
     console.print(f'one threshold: {report["thresholds"]["global"]:.4f}', highlight=False)
     few = few_positives(report)
     if few:
-        console.print(f'few positives (under {report["min_positives"]}) or target out of reach, '
-                      f'shrunk to the threshold for all: {", ".join(few)}', highlight=False)
+        reason = 'held-out images do no better with thresholds of classes' \
+            if report['shrink'] is None else \
+            f'under {report["shrink"]:g} positives, or a target out of reach'
+        console.print(f'mostly or wholly the threshold for all ({reason}): {", ".join(few)}',
+                      highlight=False)
 
 
 if __name__ == '__main__':

@@ -33,14 +33,14 @@ LABELS = {'fixed': 'at {fixed:g}', 'global': 'one threshold', 'classes': 'one a 
 
 def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
          objective: Objective = MACRO_F1, calibrate: str = 'none', folds: int = 5,
-         seed: int = 0, min_positives: int = 20, fixed: float = 0.5) -> Dict[str, Any]:
+         seed: int = 0, shrink: Optional[float] = None, fixed: float = 0.5) -> Dict[str, Any]:
     """Choose thresholds and a calibration on all images, and measure them on held-out ones.
 
     Args:
         names: of the C classes.
         claims: of each class.
         num_images: N.
-        objective, min_positives: see :func:`~asl_det.analysis.thresholds.choose`.
+        objective, shrink: see :func:`~asl_det.analysis.thresholds.choose`.
         calibrate: 'none', 'temperature', or 'bias' for a temperature with a
             bias. Both are fitted and measured anyway, unless 'none'.
         folds, seed: of the cross-validation.
@@ -64,15 +64,16 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
     if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):  # NaN too
         raise UserError(f'scores go from {scores.min():g} to {scores.max():g}: expected '
                         'probabilities')
-    held_out = splits(num_images, folds, seed)
-    chosen = choose(claims, objective, min_positives)
-    validated = cross_validate(claims, held_out, objective, min_positives, fixed)
+    everything = np.ones(num_images, bool)
+    held_out = splits(everything, folds, seed)
+    chosen = choose(claims, everything, objective, shrink, seed)
+    validated = cross_validate(claims, held_out, objective, fixed, shrink, seed)
     same = {name: metrics(claims, *count(claims, thresholds))[0] for name, thresholds in (
         ('fixed', [fixed] * len(claims)), ('global', [chosen.one] * len(claims)),
         ('classes', chosen.classes))}
     report = dict(
-        objective=objective._asdict(), folds=folds, seed=seed, min_positives=min_positives,
-        fixed=fixed, images=num_images,
+        objective=objective._asdict(), folds=folds, seed=seed, fixed=fixed, images=num_images,
+        shrink=None if np.isinf(chosen.shrink) else chosen.shrink,  # json has no infinity
         metrics=dict(cross_validated={k: v[0] for k, v in validated.items()}, same_scores=same))
 
     calibration = Calibration()
@@ -112,8 +113,8 @@ def _calibrations(claims: Sequence[Claims], held_out: Sequence[np.ndarray]) -> t
 
 
 def few_positives(report: Dict[str, Any]) -> List[str]:
-    """The classes that do not use a threshold all of their own, with their positives."""
-    return [f'{c["name"]} ({c["positives"]})' for c in report['classes'] if c['own_share'] < 1]
+    """The classes with less than half of a threshold of their own, and their positives."""
+    return [f'{c["name"]} ({c["positives"]})' for c in report['classes'] if c['own_share'] < 0.5]
 
 
 def plot_report(report: Dict[str, Any], out: Union[str, Path]) -> List[Path]:
@@ -121,11 +122,11 @@ def plot_report(report: Dict[str, Any], out: Union[str, Path]) -> List[Path]:
     figure = Figure(figsize=(4.0 * (2 + ('calibration' in report)), 3.6), layout='constrained')
     panels = figure.subplots(1, 2 + ('calibration' in report))
     classes = [c for c in report['classes'] if c['F1_fixed'] is not None]
-    own = np.array([c['own_share'] == 1 for c in classes], bool)
+    own = np.array([c['own_share'] >= 0.5 for c in classes], bool)
     axes = panels[0]
     axes.plot([0, 1], [0, 1], color='grey', linewidth=0.8)
-    for chosen, filled, label in ((own, True, 'threshold of its own'),
-                                  (~own, False, 'few positives: shrunk')):
+    for chosen, filled, label in ((own, True, 'mostly its own'),
+                                  (~own, False, 'few positives: mostly the global')):
         if chosen.any():
             x, y = ([c[f'F1_{k}'] for c, use in zip(classes, chosen, strict=True) if use]
                     for k in ('fixed', 'classes'))
@@ -139,8 +140,9 @@ def plot_report(report: Dict[str, Any], out: Union[str, Path]) -> List[Path]:
                  [c['threshold'] for c in report['classes']], s=18, color=COLOURS[6])
     axes.axhline(report['thresholds']['global'], color=COLOURS[3], linestyle='--',
                  label='for all classes')
-    axes.axvline(report['min_positives'], color='grey', linewidth=0.8, linestyle=':',
-                 label='fewer positives: shrunk')
+    if report['shrink']:
+        axes.axvline(report['shrink'], color='grey', linewidth=0.8, linestyle=':',
+                     label='half its own, half global')
     axes.set(xscale='log', xlabel='positives of a class', ylabel='threshold', ylim=(0, 1))
     axes.legend(frameon=False, fontsize='small')
     if 'calibration' in report:
@@ -165,7 +167,7 @@ def compare_table(models: Dict[str, Sequence[Dict[str, Any]]]) -> str:
         UserError: if the reports were not made in the same way.
     """
     reports = [r for some in models.values() for r in some]
-    for key in ('objective', 'folds', 'min_positives', 'fixed', 'images'):
+    for key in ('objective', 'folds', 'fixed', 'images'):
         values = [r[key] for r in reports]
         if any(v != values[0] for v in values):
             raise UserError(f'the reports were made with different {key}: '

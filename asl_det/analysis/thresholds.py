@@ -4,11 +4,14 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from asl_det.analysis.calibration import fit_calibration
 from asl_det.errors import UserError
 from asl_det.multilabel.measures import precision_recall
 
 OBJECTIVES = ('macro-f1', 'micro-f1', 'precision', 'recall')
-MOST_CUTS = 2000  # for one threshold over many classes
+SHRINKS = (np.inf, 1000.0, 300.0, 100.0, 30.0, 10.0, 0.0)
+INNER_FOLDS = 5
+MOST_CUTS = 5000  # for one threshold over many classes
 
 
 class Claims(NamedTuple):
@@ -57,11 +60,13 @@ class Chosen(NamedTuple):
         one: for all classes.
         classes: ``(C,)``, one for each.
         share: ``(C,)``, weight of what the class alone would choose in that.
+        shrink: where the shares come from.
     """
 
     one: float
     classes: np.ndarray
     share: np.ndarray
+    shrink: float
 
 
 def claims_of_labels(scores: np.ndarray, targets: np.ndarray) -> List[Claims]:
@@ -74,47 +79,148 @@ def claims_of_labels(scores: np.ndarray, targets: np.ndarray) -> List[Claims]:
     return claims
 
 
-def choose(claims: Sequence[Claims], objective: Objective, min_positives: int) -> Chosen:
+def choose(claims: Sequence[Claims], images: np.ndarray, objective: Objective,
+           shrink: Optional[float] = None, seed: int = 0) -> Chosen:
     """Choose thresholds.
 
-    A class with ``n`` positives uses its own threshold with the weight
-    ``min(1, n / min_positives)`` and the global one with the rest, between
-    their logits: one with few positives shrinks to the global threshold, one
-    without any (or with a target out of reach) uses it.
+    A class with ``n`` positives uses the threshold that is best for it with the weight
+    ``n / (n + shrink)`` and the global one with the rest, between their
+    logits; one without any (or with a target out of reach) uses the global one.
 
     A threshold lies halfway between the lowest score that shall be claimed
-    and the next lower one.
+    and the next lower one. F1 is that which calibrated probabilities promise
+    (:func:`expected`): the best threshold for a few labels is chance, and jumps.
+    Targets are met on the labels.
+
+    Args:
+        claims: of every class.
+        images: bool ``(N,)``, those that choose.
+        objective: what for.
+        shrink: 0 for none, infinity for the global threshold everywhere. None
+            for the largest of :data:`SHRINKS` which is, in a cross-validation
+            within these images, within a standard error of the best: by the
+            objective, or for a target by how near the classes come to it.
+        seed: of that cross-validation.
 
     Raises:
         UserError: if there are no positives, or all entries together do not
             reach the target.
     """
-    together = Claims(*(np.concatenate(values) for values in zip(*claims, strict=True)))
+    if shrink is None:
+        shrink = _best_shrink(claims, images, objective, seed)
+    chosen = [c.of(images) for c in claims]
+    return _shrunk(*best_cuts(_entries(chosen, objective), objective),
+                   [len(c.positives) for c in chosen], shrink)
+
+
+def _best_shrink(claims: Sequence[Claims], images: np.ndarray, objective: Objective,
+                 seed: int) -> float:
+    folds = splits(images, min(INNER_FOLDS, int(images.sum())), seed)
+    values = np.zeros((len(SHRINKS), len(folds)))
+    for column, fold in zip(values.T, folds, strict=True):
+        chosen = [c.of(images & ~fold) for c in claims]
+        found = best_cuts(_entries(chosen, objective), objective)
+        rest = [c.of(fold) for c in claims]
+        for i, shrink in enumerate(SHRINKS):
+            mixed = _shrunk(*found, [len(c.positives) for c in chosen], shrink)
+            column[i] = _worth(rest, mixed.classes, objective)
+    behind = values[np.argmax(values.mean(1))] - values
+    # The strongest of those that are no worse, by a standard error (Breiman et al. 1984).
+    error = behind.std(1, ddof=1) / np.sqrt(len(folds))
+    return SHRINKS[int(np.argmax(behind.mean(1) <= error))]
+
+
+def _worth(claims: Sequence[Claims], thresholds: np.ndarray, objective: Objective) -> float:
+    overall, by_class = metrics(claims, *count(claims, thresholds))
+    if not overall:
+        return 0.0  # nothing to be found in this fold, whatever the thresholds
+    if objective.target is None:
+        return overall['mean_class_F1' if objective.name == 'macro-f1' else 'OF1']
+    return -float(np.nanmean(np.abs(by_class[objective.name] - objective.target)))
+
+
+class Entries(NamedTuple):
+    """A class for the search of a threshold.
+
+    Attributes:
+        scores: ``(M,)``.
+        hits: ``(M,)``, from 0 to 1.
+        present: everything that is there to be found, at least the hits.
+    """
+
+    scores: np.ndarray
+    hits: np.ndarray
+    present: float
+
+
+def _entries(claims: Sequence[Claims], objective: Objective) -> List[Entries]:
+    known = [Entries(c.scores, c.hits.astype(float), len(c.positives)) for c in claims]
+    return known if objective.target else expected(known)
+
+
+def expected(classes: Sequence[Entries]) -> List[Entries]:
+    """The same with the probability of a hit for each hit.
+
+    It is the score, with a temperature and a bias that all classes share, so
+    a few labels of one class weigh little. Where that can not be fitted, the
+    labels stay.
+    """
+    scores, hits = (np.concatenate([c[i] for c in classes]) for i in (0, 1))
+    if not len(hits) or hits.min() == hits.max():
+        return list(classes)
+    calibration = fit_calibration(scores, hits == 1, bias=True)
+    if calibration is None:
+        return list(classes)
+    found = []
+    for c in classes:
+        likely = calibration(c.scores)
+        # A class without any hit is not known to the network, or not in these images.
+        found.append(Entries(c.scores, likely, c.present + likely.sum() - c.hits.sum())
+                     if c.hits.any() else c)
+    return found
+
+
+def best_cuts(classes: Sequence[Entries], objective: Objective) -> Tuple[float, np.ndarray]:
+    """What is best on these very scores.
+
+    Returns:
+        One threshold for all classes, and those of classes ``(C,)``, NaN where
+        a class has no hits or its target is out of reach.
+
+    Raises:
+        UserError: as :func:`choose`.
+    """
+    together = Entries(*(np.concatenate([c[i] for c in classes]) for i in (0, 1)),
+                       sum(c.present for c in classes))
     if not together.hits.any():
         raise UserError('nothing that is there has a score, so no threshold finds anything: are '
                         'these the labels of these scores?')
-    one = _macro_cut(claims) if objective.name == 'macro-f1' else _cut(together, objective)
+    one = _macro_cut(classes) if objective.name == 'macro-f1' else _cut(together, objective)
     if one is None:
         best = _curve(together)
         reached = (best.hits / best.claims).max() if objective.name == 'precision' else \
-            best.hits.max() / len(together.positives)
+            best.hits.max() / together.present
         raise UserError(f'no threshold reaches a {objective.name} of {objective.target:g} over all '
                         f'classes: the highest is {reached:.3f}; ask for less')
-    cost = 1.0  # of a claim against half of it for a hit: F1 of each class
-    own = [_cut(c, objective, cost) for c in claims]
+    cost = 1.0  # of a claim against half of it for a hit
+    own = [_cut(c, objective, cost) for c in classes]
     while objective.name == 'micro-f1':
         # Dinkelbach: F1 is at its best where 2 hits - F1 (claims + positives) can not be above 0.
-        hits, made = count(claims, [2.0 if t is None else t for t in own])
-        better = 2 * hits.sum() / (made.sum() + len(together.positives))
-        if abs(better - cost) < 1e-12:
+        made = [c.scores >= (2.0 if t is None else t) for c, t in zip(classes, own, strict=True)]
+        hits = sum(c.hits[m].sum() for c, m in zip(classes, made, strict=True))
+        better = 2 * hits / (sum(m.sum() for m in made) + together.present)
+        if abs(better - cost) < 1e-9:
             break
         cost = better
-        own = [_cut(c, objective, cost) for c in claims]
-    own = np.array([np.nan if t is None else t for t in own])
-    share = np.minimum(1, [len(c.positives) / max(min_positives, 1) for c in claims])
-    share = np.where(np.isnan(own), 0, share)
+        own = [_cut(c, objective, cost) for c in classes]
+    return one, np.array([np.nan if t is None else t for t in own])
+
+
+def _shrunk(one: float, own: np.ndarray, positives: Sequence[int], shrink: float) -> Chosen:
+    n = np.where(np.isnan(own), 0, positives)
+    share = np.zeros(len(n)) if np.isinf(shrink) else n / np.maximum(n + shrink, 1)
     mixed = _sigmoid(share * _logit(np.where(share, own, one)) + (1 - share) * _logit(one))
-    return Chosen(one, np.where(share == 1, own, np.where(share == 0, one, mixed)), share)
+    return Chosen(one, np.where(share == 1, own, np.where(share == 0, one, mixed)), share, shrink)
 
 
 def count(claims: Sequence[Claims], thresholds: Sequence[float]) -> Tuple[np.ndarray, np.ndarray]:
@@ -136,20 +242,21 @@ def metrics(claims: Sequence[Claims], hits: np.ndarray, made: np.ndarray
     return {name: float(v) for name, v in overall.items()}, by_class
 
 
-def splits(num_images: int, folds: int, seed: int) -> List[np.ndarray]:
-    """Bool arrays ``(N,)`` of the images that are held out, each image once."""
+def splits(images: np.ndarray, folds: int, seed: int) -> List[np.ndarray]:
+    """Bool arrays ``(N,)`` of the images that are held out, each of ``images`` once."""
     from sklearn.model_selection import KFold
-    if not 2 <= folds <= num_images:
-        raise UserError(f'--folds {folds}: expected 2 to {num_images}, the number of images')
-    held_out = np.zeros((folds, num_images), bool)
-    for row, (_, test) in zip(held_out, KFold(folds, shuffle=True, random_state=seed).split(
-            np.empty(num_images)), strict=True):
-        row[test] = True
+    among = np.flatnonzero(images)
+    if not 2 <= folds <= len(among):
+        raise UserError(f'{folds} folds: expected 2 to {len(among)}, the number of images')
+    held_out = np.zeros((folds, len(images)), bool)
+    for row, (_, test) in zip(held_out, KFold(folds, shuffle=True, random_state=seed).split(among),
+                              strict=True):
+        row[among[test]] = True
     return list(held_out)
 
 
 def cross_validate(claims: Sequence[Claims], held_out: Sequence[np.ndarray], objective: Objective,
-                   min_positives: int, fixed: float
+                   fixed: float, shrink: Optional[float] = None, seed: int = 0
                    ) -> Dict[str, Tuple[Dict[str, float], Dict[str, np.ndarray]]]:
     """:func:`metrics` where no image is judged by a threshold that it helped to choose.
 
@@ -158,7 +265,7 @@ def cross_validate(claims: Sequence[Claims], held_out: Sequence[np.ndarray], obj
     Args:
         claims: of all images.
         held_out: of :func:`splits`.
-        objective, min_positives: as in :func:`choose`.
+        objective, shrink, seed: as in :func:`choose`.
         fixed: the threshold that nobody chose.
 
     Returns:
@@ -166,7 +273,7 @@ def cross_validate(claims: Sequence[Claims], held_out: Sequence[np.ndarray], obj
     """
     total = {name: np.zeros((2, len(claims)), np.int64) for name in ('fixed', 'global', 'classes')}
     for fold in held_out:
-        chosen = choose([c.of(~fold) for c in claims], objective, min_positives)
+        chosen = choose(claims, ~fold, objective, shrink, seed)
         rest = [c.of(fold) for c in claims]
         for name, thresholds in (('fixed', [fixed] * len(claims)),
                                  ('global', [chosen.one] * len(claims)),
@@ -183,46 +290,51 @@ class _Curve(NamedTuple):
     claims: np.ndarray
 
 
-def _curve(claims: Claims) -> _Curve:
+def _curve(entries: Entries) -> _Curve:
     """For a class with hits; cuts that claim no hit have infinitely many claims."""
     from sklearn.metrics import precision_recall_curve
-    precision, recall, cuts = precision_recall_curve(claims.hits, claims.scores,
-                                                     drop_intermediate=True)
-    hits = np.rint(recall[:-1] * claims.hits.sum())
+    scores, hits = entries.scores, entries.hits
+    # An entry that is a hit by half counts half as a hit and half as none.
+    precision, recall, cuts = precision_recall_curve(
+        np.repeat([1, 0], len(hits)), np.tile(scores, 2),
+        sample_weight=np.concatenate([hits, 1 - hits]), drop_intermediate=True)
+    found = recall[:-1] * hits.sum()
     with np.errstate(divide='ignore', invalid='ignore'):
-        return _Curve(cuts, hits, np.where(hits > 0, np.rint(hits / precision[:-1]), np.inf))
+        return _Curve(cuts, found, np.where(found > 0, found / precision[:-1], np.inf))
 
 
-def _cut(claims: Claims, objective: Objective, cost: Optional[float] = None) -> Optional[float]:
+def _cut(entries: Entries, objective: Objective, cost: Optional[float] = None) -> Optional[float]:
     """The best threshold of a class (or of all in one), None if there is none."""
-    if not claims.hits.any():
+    if not entries.hits.any():
         return None
-    curve = _curve(claims)
-    precision, recall = curve.hits / curve.claims, curve.hits / len(claims.positives)
+    curve = _curve(entries)
+    precision, recall = curve.hits / curve.claims, curve.hits / entries.present
     if objective.name in ('precision', 'recall'):
         wanted, other = (precision, recall)[::1 if objective.name == 'precision' else -1]
-        value = np.where(wanted >= objective.target, other, -1)
+        value = np.where(wanted >= objective.target - 1e-9, other, -1)
         if value.max() < 0:
             return None
     elif objective.name == 'micro-f1' and cost is not None:
         value = 2 * curve.hits - cost * curve.claims
     else:
-        value = 2 * curve.hits / (curve.claims + len(claims.positives))
-    return _below(curve.cuts[np.argmax(value)], claims.scores)
+        value = 2 * curve.hits / (curve.claims + entries.present)
+    return _below(curve.cuts[np.argmax(value)], entries.scores)
 
 
-def _macro_cut(claims: Sequence[Claims]) -> float:
-    """The one threshold with the highest mean F1 of the classes; only at a hit can it be."""
-    cuts = np.unique(np.concatenate([c.scores[c.hits] for c in claims]))
+def _macro_cut(classes: Sequence[Entries]) -> float:
+    """The one threshold with the highest mean F1 of the classes."""
+    scores = np.concatenate([c.scores for c in classes])
+    cuts = np.unique(np.concatenate([c.scores[c.hits > 0] for c in classes]))
     if len(cuts) > MOST_CUTS:
         cuts = np.quantile(cuts, np.linspace(0, 1, MOST_CUTS), method='nearest')
     total = np.zeros(len(cuts))
-    for c in claims:
-        if len(c.positives):
-            found, made = (len(s) - np.searchsorted(np.sort(s), cuts)
-                           for s in (c.scores[c.hits], c.scores))
-            total += 2 * found / (made + len(c.positives))
-    return _below(cuts[np.argmax(total)], np.concatenate([c.scores for c in claims]))
+    for c in classes:
+        if c.present:
+            order = np.argsort(c.scores)
+            start = np.searchsorted(c.scores[order], cuts)
+            found = np.append(np.cumsum(c.hits[order][::-1])[::-1], 0.0)[start]
+            total += 2 * found / (len(order) - start + c.present)
+    return _below(cuts[np.argmax(total)], scores)
 
 
 def _below(cut: float, scores: np.ndarray) -> float:

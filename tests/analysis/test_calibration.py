@@ -40,7 +40,7 @@ def test_the_fit_is_the_maximum_of_the_likelihood(bias):
 
 def test_negatives_that_lie_high_need_a_bias():
     scores, hits = made_up(Calibration(0.7, -1.5))
-    held_out = splits(20_000, 2, 0)
+    held_out = splits(np.ones(20_000, bool), 2, 0)
     images = np.arange(20_000)
     before, temperature, with_bias = (calibration_errors(s, hits)['ece'] for s in (
         scores, *(cross_validated_scores(scores, hits, images, held_out, b)
@@ -70,7 +70,7 @@ def test_the_expected_calibration_error_by_hand():
 def test_no_entry_is_calibrated_by_its_own_image():
     scores, hits = made_up(Calibration(2.0, 0.5), entries=2000)
     images = np.arange(2000) // 4
-    held_out = splits(500, 2, 0)
+    held_out = splits(np.ones(500, bool), 2, 0)
     after = cross_validated_scores(scores, hits, images, held_out, True)
     for fold in held_out:
         test = fold[images]
@@ -81,7 +81,8 @@ def test_no_entry_is_calibrated_by_its_own_image():
 def test_scores_that_separate_perfectly_are_left_alone():
     scores, hits = np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])
     assert fit_calibration(scores, hits, True) is None
-    after = cross_validated_scores(scores, hits, np.array([0, 1, 0, 1]), splits(2, 2, 0), True)
+    halves = splits(np.ones(2, bool), 2, 0)
+    after = cross_validated_scores(scores, hits, np.array([0, 1, 0, 1]), halves, True)
     np.testing.assert_array_equal(after, scores)
 
 

@@ -8,7 +8,9 @@ from sklearn.metrics import f1_score
 
 from asl_det.analysis.thresholds import (
     Claims,
+    Entries,
     Objective,
+    best_cuts,
     choose,
     claims_of_labels,
     count,
@@ -29,35 +31,43 @@ def made_up(images=400, seed=0, shifts=SHIFTS, positive=(0.3, 0.2, 0.4, 0.1)):
     return (1 / (1 + np.exp(-logits))).astype(np.float32), targets
 
 
+ALL = np.ones(400, bool)
+
+
+def known(scores, targets):
+    return [Entries(s.astype(float), t.astype(float), t.sum())
+            for s, t in zip(scores.T, targets.T, strict=True)]
+
+
 def f1_of(scores, targets, thresholds, average):
     return f1_score(targets, scores >= np.asarray(thresholds, np.float32), average=average)
 
 
 def test_thresholds_of_classes_have_the_best_f1_of_each_class():
     scores, targets = made_up(images=60)
-    chosen = choose(claims_of_labels(scores, targets), Objective('macro-f1'), 1)
+    one, own = best_cuts(known(scores, targets), Objective('macro-f1'))
     for c in range(4):
         best = max(f1_score(targets[:, c], scores[:, c] >= t) for t in scores[:, c])
-        assert f1_score(targets[:, c], scores[:, c] >= chosen.classes[c]) == pytest.approx(best)
+        assert f1_score(targets[:, c], scores[:, c] >= own[c]) == pytest.approx(best)
     best = max(f1_of(scores, targets, t, 'macro') for t in np.unique(scores))
-    assert f1_of(scores, targets, chosen.one, 'macro') == pytest.approx(best)
+    assert f1_of(scores, targets, one, 'macro') == pytest.approx(best)
 
 
 def test_thresholds_for_micro_f1_have_the_best_of_all_combinations():
     scores, targets = made_up(images=14, shifts=SHIFTS[:2], positive=(0.3, 0.4))
-    chosen = choose(claims_of_labels(scores, targets), Objective('micro-f1'), 1)
+    one, own = best_cuts(known(scores, targets), Objective('micro-f1'))
     columns = [np.unique(s) for s in scores.T]
     best = max(f1_of(scores, targets, t, 'micro') for t in itertools.product(*columns))
-    assert f1_of(scores, targets, chosen.classes, 'micro') == pytest.approx(best)
+    assert f1_of(scores, targets, own, 'micro') == pytest.approx(best)
     best = max(f1_of(scores, targets, t, 'micro') for t in np.unique(scores))
-    assert f1_of(scores, targets, chosen.one, 'micro') == pytest.approx(best)
+    assert f1_of(scores, targets, one, 'micro') == pytest.approx(best)
 
 
 @pytest.mark.parametrize('name, other', [('precision', 'recall'), ('recall', 'precision')])
 def test_a_target_is_met_in_every_class_at_the_highest_other_value(name, other):
     scores, targets = made_up(images=150)
     claims = claims_of_labels(scores, targets)
-    chosen = choose(claims, Objective(name, 0.85), 1)
+    chosen = choose(claims, ALL[:150], Objective(name, 0.85), 0)
     by_class = metrics(claims, *count(claims, chosen.classes))[1]
     assert (by_class[name] >= 0.85).all()
     for c, claim in enumerate(claims):
@@ -71,45 +81,72 @@ def test_a_target_is_met_in_every_class_at_the_highest_other_value(name, other):
 def test_a_target_out_of_reach_is_told_with_the_highest_that_there_is():
     claims = [Claims(np.array([0.9, 0.8]), np.array([False, True]), np.arange(2), np.array([1]))]
     with pytest.raises(UserError, match='precision of 0.9 .* highest is 0.500'):
-        choose(claims, Objective('precision', 0.9), 1)
+        choose(claims, ALL[:2], Objective('precision', 0.9), 0)
     missed = [claims[0]._replace(positives=np.array([0, 1, 1, 1]))]
     with pytest.raises(UserError, match='recall of 0.5 .* highest is 0.250'):
-        choose(missed, Objective('recall', 0.5), 1)
+        choose(missed, ALL[:2], Objective('recall', 0.5), 0)
 
 
-def test_a_class_with_few_positives_shrinks_to_the_global_threshold_in_proportion():
+def test_a_class_shrinks_to_the_global_threshold_the_more_the_fewer_positives_it_has():
     scores, targets = made_up()
-    alone = choose(claims_of_labels(scores, targets), Objective(), 1)
-    n = targets[:, 3].sum()
-    half = choose(claims_of_labels(scores, targets), Objective(), 2 * n)
-    assert alone.share.tolist() == [1] * 4 and half.share[3] == 0.5
+    claims = claims_of_labels(scores, targets)
+    alone, half, one = (choose(claims, ALL, Objective(), k)
+                        for k in (0, targets[:, 3].sum(), np.inf))
+    assert alone.share.tolist() == [1] * 4 and half.share[3] == 0.5 < half.share[0]
     logit = lambda p: np.log(p / (1 - p))  # noqa: E731
     assert logit(half.classes[3]) == pytest.approx(
         (logit(alone.classes[3]) + logit(alone.one)) / 2)
+    assert one.classes.tolist() == [alone.one] * 4
     targets[:, 3] = 0
-    without = choose(claims_of_labels(scores, targets), Objective(), 20)
+    without = choose(claims_of_labels(scores, targets), ALL, Objective(), 0)
     assert without.classes[3] == without.one and without.share[3] == 0
+
+
+@pytest.mark.parametrize('objective', [Objective(), Objective('micro-f1'),
+                                       Objective('precision', 0.8)])
+def test_how_much_classes_shrink_is_found_within_the_images_that_choose(objective):
+    different = claims_of_labels(*made_up(shifts=np.array([-3.0, 0.0, 3.0, 0.5])))
+    assert choose(different, ALL, objective).shrink <= 30
+    # What the others say does not matter.
+    part = ALL.copy()
+    part[200:] = False
+    scores, targets = made_up()
+    before = choose(claims_of_labels(scores, targets), part, objective)
+    targets[200:] = 1 - targets[200:]
+    after = choose(claims_of_labels(scores, targets), part, objective)
+    assert before.classes.tolist() == after.classes.tolist() and before.shrink == after.shrink
 
 
 def test_a_threshold_lies_halfway_to_the_next_lower_score():
     scores = np.array([[0.9], [0.7], [0.5], [0.2]])
-    chosen = choose(claims_of_labels(scores, np.array([[1], [1], [0], [0]])), Objective(), 1)
-    assert chosen.classes[0] == chosen.one == pytest.approx(0.6)
+    one, own = best_cuts(known(scores, np.array([[1], [1], [0], [0]])), Objective())
+    assert own[0] == one == pytest.approx(0.6)
+
+
+def test_chosen_thresholds_move_less_between_samples_than_the_best_ones_do():
+    best, chosen = [], []
+    for seed in range(6):
+        scores, targets = made_up(images=100, seed=seed, shifts=np.zeros(4))
+        best.append(best_cuts(known(scores, targets), Objective())[1])
+        chosen.append(choose(claims_of_labels(scores, targets), ALL[:100], Objective(), 0).classes)
+    assert np.std(chosen, 0).mean() < 0.6 * np.std(best, 0).mean()
+    np.testing.assert_allclose(np.mean(chosen, 0), np.mean(best, 0), atol=0.1)
 
 
 def test_unknown_labels_count_nowhere():
     scores, targets = made_up()
     padded = np.concatenate([scores, made_up(seed=1)[0]])
     unknown = np.concatenate([targets, np.full_like(targets, -1)])
-    for one, two in zip(choose(claims_of_labels(scores, targets), Objective(), 20),
-                        choose(claims_of_labels(padded, unknown), Objective(), 20), strict=True):
+    for one, two in zip(choose(claims_of_labels(scores, targets), ALL, Objective(), 20),
+                        choose(claims_of_labels(padded, unknown), np.ones(800, bool), Objective(),
+                               20), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_scores_without_labels_are_refused():
     scores, targets = made_up()
     with pytest.raises(UserError, match='nothing that is there has a score'):
-        choose(claims_of_labels(scores, np.full_like(targets, -1)), Objective(), 20)
+        choose(claims_of_labels(scores, np.full_like(targets, -1)), ALL, Objective(), 20)
 
 
 def test_on_noise_the_cross_validated_gain_vanishes_and_the_one_on_the_same_scores_does_not():
@@ -117,8 +154,8 @@ def test_on_noise_the_cross_validated_gain_vanishes_and_the_one_on_the_same_scor
     scores = rng.random((300, 20)).astype(np.float32)  # know nothing
     targets = (rng.random((300, 20)) < 0.1).astype(np.int8)
     claims = claims_of_labels(scores, targets)
-    same = metrics(claims, *count(claims, choose(claims, Objective(), 1).classes))[0]
-    found = cross_validate(claims, splits(300, 5, 0), Objective(), 1, 0.01)
+    same = metrics(claims, *count(claims, best_cuts(known(scores, targets), Objective())[1]))[0]
+    found = cross_validate(claims, splits(ALL[:300], 5, 0), Objective(), 0.01, 0)
     everything, classes = (found[k][0]['mean_class_F1'] for k in ('fixed', 'classes'))
     assert same['mean_class_F1'] > everything + 0.02  # a chance find in each class
     assert classes < everything + 0.005
@@ -126,21 +163,22 @@ def test_on_noise_the_cross_validated_gain_vanishes_and_the_one_on_the_same_scor
 
 def test_where_classes_differ_the_gain_holds_on_images_that_did_not_choose():
     claims = claims_of_labels(*made_up(images=1000))
-    found = cross_validate(claims, splits(1000, 2, 0), Objective(), 20, 0.5)
+    found = cross_validate(claims, splits(np.ones(1000, bool), 2, 0), Objective(), 0.5)
     fixed, one, classes = (found[k][0]['mean_class_F1'] for k in ('fixed', 'global', 'classes'))
     assert classes > one + 0.03 and classes > fixed + 0.03
 
 
 def test_no_image_is_judged_by_thresholds_that_it_helped_to_choose():
     scores, targets = made_up(images=60)
-    claims, held_out = claims_of_labels(scores, targets), splits(60, 3, 0)
+    claims, held_out = claims_of_labels(scores, targets), splits(ALL[:60], 3, 0)
     assert (np.sum(held_out, 0) == 1).all()
     predicted = np.zeros(scores.shape, bool)
     for fold in held_out:
-        own = choose(claims_of_labels(scores[~fold], targets[~fold]), Objective(), 20).classes
+        rest = claims_of_labels(scores[~fold], targets[~fold])
+        own = choose(rest, ALL[:40], Objective(), 20).classes
         predicted[fold] = scores[fold] >= own
-    found = cross_validate(claims, held_out, Objective(), 20, 0.5)
+    found = cross_validate(claims, held_out, Objective(), 0.5, 20)
     assert found['classes'][0]['mean_class_F1'] == pytest.approx(
         f1_score(targets, predicted, average='macro'))
-    with pytest.raises(UserError, match='--folds 61: expected 2 to 60'):
-        splits(60, 61, 0)
+    with pytest.raises(UserError, match='61 folds: expected 2 to 60'):
+        splits(ALL[:60], 61, 0)
