@@ -161,9 +161,10 @@ def _entries(claims: Sequence[Claims], objective: Objective) -> List[Entries]:
 def expected(classes: Sequence[Entries]) -> List[Entries]:
     """The same with the probability of a hit for each hit.
 
-    It is the score, with a temperature and a bias that all classes share, so
-    a few labels of one class weigh little. Where that can not be fitted, the
-    labels stay.
+    It is the score, with a temperature and a bias that all classes share, and
+    a bias of each class, which a standard normal prior holds near 0: a few
+    labels of one class weigh little, many decide. Where that can not be
+    fitted, the labels stay.
     """
     scores, hits = (np.concatenate([c[i] for c in classes]) for i in (0, 1))
     if not len(hits) or hits.min() == hits.max():
@@ -173,11 +174,23 @@ def expected(classes: Sequence[Entries]) -> List[Entries]:
         return list(classes)
     found = []
     for c in classes:
-        likely = calibration(c.scores)
+        likely = _with_own_bias(calibration(c.scores), c.hits)
         # A class without any hit is not known to the network, or not in these images.
         found.append(Entries(c.scores, likely, c.present + likely.sum() - c.hits.sum())
                      if c.hits.any() else c)
     return found
+
+
+def _with_own_bias(likely: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Newton's method for the most probable bias; the prior makes the problem convex."""
+    bias, logits = 0.0, _logit(likely)
+    for _ in range(50):
+        likely = _sigmoid(logits + bias)
+        step = ((likely - hits).sum() + bias) / ((likely * (1 - likely)).sum() + 1)
+        bias -= float(np.clip(step, -1, 1))  # far away it would overshoot
+        if abs(step) < 1e-9:
+            break
+    return _sigmoid(logits + bias)
 
 
 def best_cuts(classes: Sequence[Entries], objective: Objective) -> Tuple[float, np.ndarray]:
