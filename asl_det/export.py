@@ -16,7 +16,8 @@ from asl_det.multilabel import MultiLabelClassifier
 from asl_det.thresholds import Thresholds
 
 TOLERANCE = 1e-4
-LOADING = ('LoadImageFromFile', 'LoadAnnotations', 'PackMultiLabel', 'PackDetInputs')
+IMAGES = ('LoadImageFromFile', 'LoadImageWithPillow')
+LOADING = (*IMAGES, 'LoadAnnotations', 'PackMultiLabel', 'PackDetInputs')
 INSTALL = 'pip install "asl-det[export]"'
 
 
@@ -128,7 +129,7 @@ def preprocessing(cfg: Config, model: nn.Module, size: Optional[Tuple[int, int]]
         UserError: if the pipeline does anything else to a picture.
     """
     steps = cfg.test_dataloader.dataset.pipeline
-    if steps[0]['type'] != 'LoadImageFromFile':
+    if steps[0]['type'] not in IMAGES:
         raise UserError(f'the test pipeline begins with {steps[0]["type"]}, not with an image: '
                         'give the config of the whole network')
     change = [step for step in steps if step['type'] not in LOADING]

@@ -54,7 +54,8 @@ def test_boxes_become_thresholds_by_the_names_of_the_categories(tmp_path, monkey
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
     (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
     assert run_tool('tune_thresholds', monkeypatch, tmp_path / 'boxes.json', '--annotations',
-                    tmp_path / 'truth.json', '--recall', 1, '--out',
+                    tmp_path / 'truth.json', '--recall', 1, '--shrink', 0,
+                    '--out',
                     tmp_path / 'deep' / 't.json') is None
     thresholds = Thresholds.load(tmp_path / 'deep' / 't.json')
     assert thresholds.classes == pytest.approx(dict(hole=0.7, scratch=0.2))
