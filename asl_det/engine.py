@@ -198,14 +198,15 @@ def _train(runner: Runner, guard: 'asl_det.hooks.GuardHook', signals: Signals) -
     try:
         runner.train()
     except Exception as error:
+        # First, because torch's handler of a worker's death may still raise, in the saving too.
+        known = killed_worker(
+            error, 'val_dataloader' if guard.validating else 'train_dataloader')
         saved = guard.rescue(runner)
         if signals.number and (saved or not is_main_process()):  # it has ended a worker too
             raise Stopped(signals.number, runner.iter, saved) from error
         if saved is not None:
             runner.logger.error(f'an error ends the training after iteration {runner.iter}, which '
                                 f'{saved} holds: --resume goes on from there')
-        loader = 'val_dataloader' if guard.validating else 'train_dataloader'
-        known = killed_worker(error, loader)
         if known is None:
             raise
         raise known from error

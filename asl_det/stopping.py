@@ -90,9 +90,12 @@ def killed_worker(error: BaseException, loader: str) -> Optional[UserError]:
         An error for the user, or None if it was something else.
     """
     if isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
-        # A batch that could not be fetched from a worker that had gone, before torch noticed.
+        # A batch that could not be fetched from a worker that is going: torch, or its handler of
+        # SIGCHLD, says so when the system has noticed.
         try:
-            _error_if_any_worker_fails()
+            for _ in range(10):
+                _error_if_any_worker_fails()
+                time.sleep(0.1)
         except RuntimeError as death:
             error = death
     found = KILLED.search(str(error)) if isinstance(error, RuntimeError) else None
