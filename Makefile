@@ -1,4 +1,4 @@
-# make quickstart | make multilabel | make test | make test-onedl | make lint | make clean
+# make quickstart | make multilabel | make test | make test-onedl | make test-faults | make lint | make clean
 PYTHON ?= python3
 STACK ?= openmmlab
 VENV := .venv$(if $(filter onedl,$(STACK)),-onedl)
@@ -8,7 +8,7 @@ CONFIG := configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py
 ML_RUN := work_dirs/multilabel
 ML_CONFIG := configs/multilabel/resnet18-w16_asl_digits.py
 
-.PHONY: quickstart multilabel coco18 test test-onedl lint clean
+.PHONY: quickstart multilabel coco18 test test-onedl test-faults lint clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python tools/make_digits.py
@@ -58,6 +58,15 @@ test: $(VENV)/installed
 
 test-onedl:
 	$(MAKE) test STACK=onedl
+
+# Trainings killed at every write, then at 30 random moments: about ten minutes.
+FAULTS := work_dirs/faults
+test-faults: $(VENV)/installed
+	$(BIN)/python -m pytest -q -m exhaustive tests/hooks/test_safe_checkpoint.py
+	$(BIN)/python tools/make_digits.py $(FAULTS)/digits --preset multilabel --num-train 48 --num-val 16
+	$(BIN)/python tools/kill_campaign.py configs/multilabel/resnet18-w16_asl-adaptive_digits.py \
+	    --data-root $(FAULTS)/digits --kills 30 --work-dir $(FAULTS)/runs --epochs 22 \
+	    --cfg-options train_dataloader.batch_size=8 train_cfg.val_interval=2
 
 lint: $(VENV)/installed
 	$(BIN)/python -m ruff check .

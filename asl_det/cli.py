@@ -8,8 +8,9 @@ import warnings
 from typing import Any, Callable, Dict
 
 from mmengine.config import DictAction
+from mmengine.dist import is_main_process
 
-from asl_det.errors import UserError
+from asl_det.errors import Stopped, UserError
 
 # mmengine 0.10 uses pkg_resources; its warning is not for our users to act on.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
@@ -72,6 +73,10 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except UserError as error:
             sys.exit(f'error: {one_line(error)}')
+        except Stopped as stop:
+            if is_main_process():
+                print(stop, file=sys.stderr)
+            sys.exit(stop.status)
         except KeyboardInterrupt:
             sys.exit('interrupted: --resume continues a training from its last checkpoint')
 

@@ -3,24 +3,25 @@
 import copy
 import json
 import os
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
 import mmengine
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS, RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.utils import import_modules_from_strings
 from torch.nn.parallel import DistributedDataParallel
 
 import asl_det
-from asl_det.errors import UserError
+from asl_det.errors import Stopped, UserError
+from asl_det.files import write_whole
 from asl_det.identity import hold, versions
 from asl_det.overrides import (
     apply_options,
@@ -30,6 +31,9 @@ from asl_det.overrides import (
     scale_one_cycle,
     without_amp,
 )
+from asl_det.processes import decided_by_main, join_processes
+from asl_det.runs import FINISHED, Start, choose_start
+from asl_det.stopping import STOP, Signals, killed_worker, noted
 from asl_det.thresholds import Thresholds
 
 COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
@@ -93,83 +97,144 @@ def train(cfg: Config,
           *,
           work_dir: str,
           resume: Optional[str] = None,
+          overwrite: bool = False,
           amp: bool = False,
           auto_scale_lr: bool = False,
           launcher: str = 'none',
-          seed: Optional[int] = None) -> Optional[Path]:
+          seed: Optional[int] = None,
+          stop_signals: Sequence[str] = STOP,
+          non_finite_steps: int = 10) -> Optional[Path]:
     """Train, and leave checkpoints, logs and ``curves.png`` in ``work_dir``.
 
-    No process returns before all have finished, the writing of the last
-    checkpoint included.
+    Whatever ends the training, ``work_dir`` holds a checkpoint that loads, once
+    the first was written; an error between two steps (of data, of a
+    validation) saves the state before it. No process returns before all have
+    finished, the writing of the last checkpoint included.
 
     Args:
         cfg: a config with a model, data, schedule and evaluator. It is not
             changed.
         work_dir: folder of the run.
-        resume: a checkpoint, or 'auto' for the last one of ``work_dir``; if
-            there is none, the training starts as it would without.
+        resume: a checkpoint, or 'auto' for the newest one of ``work_dir`` that
+            loads; if there is none, the training starts as it would without.
+        overwrite: begin anew where ``work_dir`` holds a run; its checkpoints
+            and curves are removed when the first step begins.
         amp: mixed precision. It needs a GPU; without one, a config that asks
             for it trains in float32, and the log says so.
         auto_scale_lr: scale the learning rate by the batch size of all
             processes over ``cfg.auto_scale_lr.base_batch_size``.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         seed: seed of every random generator; None keeps the config's.
+        stop_signals: names of signals that save a checkpoint after the step
+            that is under way, and stop; the second ends the process at once.
+        non_finite_steps: so many steps in a row with a loss that is NaN or
+            infinite end the training.
 
     Returns:
         The last checkpoint, or None if the config writes none.
 
     Raises:
-        UserError: if data or a checkpoint is missing, another process trains
-            in ``work_dir``, the schedule does not fit, to itself or to the
-            resumed checkpoint, or a checkpoint is not one of this network
-            (``load_from``: if nothing of it fits).
+        UserError: if data or a checkpoint is missing, ``work_dir`` holds a run
+            that is neither resumed nor overwritten or another process trains
+            there, the schedule does not fit, to itself or to the
+            resumed checkpoint, a checkpoint is not one of this network
+            (``load_from``: if nothing of it fits) or can not be written, loss
+            or weights are not finite, or a DataLoader worker was killed.
+        Stopped: after a stop signal.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
     check_data(cfg, ('train', 'val'))
     check_one_cycle(cfg)
-    _set_resume(cfg, resume)
-    if cfg.get('load_from'):
-        check_checkpoint(cfg.load_from)
-    if amp:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-    without_gpu = get_device() in ('cpu', 'mps') and without_amp(cfg)
-    if auto_scale_lr:
-        enable_auto_scale_lr(cfg)
-    if seed is not None:
-        cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
-    runner = build_runner(cfg)
-    if without_gpu:
-        runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
-                              'float32 (OptimWrapper in the place of AmpOptimWrapper)')
-    scale_one_cycle(runner, cfg)
-    drop_empty_schedules(runner)
-    runner.register_hook(asl_det.hooks.CurvesHook())
-    if cfg.get('load_from'):
-        purpose = 'resume' if cfg.get('resume') else 'load_from'
-        runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from))
-    if cfg.get('resume'):
-        runner.register_hook(asl_det.hooks.SameScheduleHook())
-    with hold(work_dir) if is_main_process() else nullcontext():
-        runner.train()
-    barrier()  # a launcher ends all processes when one fails, so none may run ahead
-    written = [h.last_ckpt for h in runner.hooks if isinstance(h, CheckpointHook) and h.last_ckpt]
-    if not written and cfg.get('resume'):  # there was nothing left to train
-        written = [cfg.load_from]
+    join_processes(cfg)
+    with ExitStack() as stack:
+
+        def settle() -> Start:
+            stack.enter_context(hold(work_dir))
+            return choose_start(cfg, resume, overwrite)
+
+        start = decided_by_main(settle)
+        cfg.load_from, cfg.resume = start.checkpoint, start.resume
+        if cfg.load_from:
+            check_checkpoint(cfg.load_from)
+        if amp:
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        without_gpu = get_device() in ('cpu', 'mps') and without_amp(cfg)
+        if auto_scale_lr:
+            enable_auto_scale_lr(cfg)
+        if seed is not None:
+            cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+        make_resumable(cfg)
+        runner = build_runner(cfg)
+        if without_gpu:
+            runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
+                                  'float32 (OptimWrapper in the place of AmpOptimWrapper)')
+        for newer in start.passed_over:
+            runner.logger.warning(f'--resume passes over a newer checkpoint, {newer}')
+        scale_one_cycle(runner, cfg)
+        drop_empty_schedules(runner)
+        runner.register_hook(asl_det.hooks.CurvesHook())
+        if cfg.load_from:
+            purpose = 'resume' if cfg.resume else 'load_from'
+            runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from))
+        if cfg.resume:
+            runner.register_hook(asl_det.hooks.SameScheduleHook())
+        signals = stack.enter_context(noted(stop_signals))
+        guard = asl_det.hooks.GuardHook(signals, non_finite_steps, start.overwritten)
+        runner.register_hook(guard)
+        _train(runner, guard, signals)
+        barrier()  # a launcher ends all processes when one fails, so none may run ahead
+        written = [h.last_ckpt for h in runner.hooks
+                   if isinstance(h, CheckpointHook) and h.last_ckpt]
+        if not written and cfg.resume:  # there was nothing left to train
+            written = [cfg.load_from]
+        if written and is_main_process():
+            write_whole(Path(work_dir, FINISHED), os.path.basename(written[-1]))
     return Path(written[-1]) if written else None
 
 
-def _set_resume(cfg: Config, resume: Optional[str]) -> None:
-    """Settle which checkpoint is resumed; without one, ``load_from`` stays as it is."""
-    if resume not in (None, 'auto'):
-        cfg.resume, cfg.load_from = True, resume
-    elif resume == 'auto' or (cfg.get('resume') and not cfg.get('load_from')):
-        last = find_latest_checkpoint(cfg.work_dir)
-        cfg.resume = last is not None
-        if last is not None:
-            cfg.load_from = last
+def _train(runner: Runner, guard: 'asl_det.hooks.GuardHook', signals: Signals) -> None:
+    """Run the training; what ends it between two steps costs nothing of it."""
+    try:
+        runner.train()
+    except Exception as error:
+        # First, because torch's handler of a worker's death may still raise, in the saving too.
+        known = killed_worker(
+            error, 'val_dataloader' if guard.validating else 'train_dataloader')
+        saved = guard.rescue(runner)
+        if signals.number and (saved or not is_main_process()):  # it has ended a worker too
+            raise Stopped(signals.number, runner.iter, saved) from error
+        if saved is not None:
+            runner.logger.error(f'an error ends the training after iteration {runner.iter}, which '
+                                f'{saved} holds: --resume goes on from there')
+        if known is None:
+            raise
+        raise known from error
+
+
+def make_resumable(cfg: Config) -> None:
+    """Put our checkpoints, logger and loop in the place of mmengine's, in the config."""
+    hooks = dict(cfg.get('default_hooks') or {})
+    hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # mmengine's defaults
+    hooks.setdefault('logger', dict(type='LoggerHook'))
+    cfg.default_hooks = hooks
+    for hook in [*cfg.default_hooks.values(), *(cfg.get('custom_hooks') or [])]:
+        for kind in (CheckpointHook, LoggerHook):
+            if isinstance(hook, dict) and _is(hook, kind):
+                hook['type'] = f'mmdet.Safe{kind.__name__}'
+    loop = cfg.get('train_cfg') or {}
+    if loop.get('by_epoch') and 'type' not in loop:
+        loop['type'] = loop.pop('by_epoch') and 'EpochBasedTrainLoop'
+    if _is(loop, EpochBasedTrainLoop):
+        loop['type'] = 'mmdet.ResumableEpochLoop'
+
+
+def _is(node: Dict[str, Any], kind: type) -> bool:
+    """Whether a config asks for mmengine's own class."""
+    return node.get('type') in (kind, *(f'{scope}{kind.__name__}'
+                                        for scope in ('', 'mmengine.', 'mmdet.')))
 
 
 def test(cfg: Config,
@@ -226,11 +291,17 @@ def test(cfg: Config,
     runner.register_hook(asl_det.hooks.LoadWeightsHook('test', checkpoint, partial))
     if thresholds is not None:
         _use_thresholds(runner, thresholds)
-    metrics = runner.test()
+    try:
+        metrics = runner.test()
+    except Exception as error:
+        known = killed_worker(error, 'test_dataloader')
+        if known is None:
+            raise
+        raise known from error
     if out is not None and is_main_process():
         record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
                       thresholds=thresholds and thresholds.to_dict(), versions=versions())
-        out.write_text(json.dumps(record, indent=2, default=_plain) + '\n')
+        write_whole(out, json.dumps(record, indent=2, default=_plain) + '\n')
     barrier()
     return metrics
 
@@ -251,10 +322,9 @@ def _plain(value: Any) -> Any:
 
 def build_runner(cfg: Config) -> Runner:
     """The Runner of a config, or the runner type that it names."""
+    join_processes(cfg)
     if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        # mmengine asks for GPUs where it starts processes and wraps the model.
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group('gloo')
+        # mmengine asks for GPUs where it wraps the model.
         if cfg.get('model_wrapper_cfg') is None:
             cfg.model_wrapper_cfg = dict(
                 type='MMDistributedDataParallel', broadcast_buffers=False,

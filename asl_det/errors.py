@@ -1,2 +1,35 @@
+import signal
+from typing import Optional
+
+
 class UserError(ValueError):
     """A mistake in the input, explained in one line: what came, what to do."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal has ended a training between two steps.
+
+    Args:
+        number: of the signal.
+        iteration: how many the training has behind it.
+        checkpoint: where its state was saved; None if the config asks for no
+            CheckpointHook of mmengine.
+
+    Attributes:
+        status: exit status of a process that such a signal ends, 128 + number.
+    """
+
+    def __init__(self, number: int, iteration: int, checkpoint: Optional[str]) -> None:
+        super().__init__(number, iteration, checkpoint)
+        self.status = 128 + number
+        self.checkpoint = checkpoint
+        self.name = signal.Signals(number).name
+        self.iteration = iteration
+
+    def __str__(self) -> str:
+        where = f'stopped by {self.name} after iteration {self.iteration}'
+        if self.checkpoint is None:
+            return (f'{where}: nothing is saved, because the config has no CheckpointHook of '
+                    'mmengine')
+        return (f'{where}, which {self.checkpoint} holds: the same command with --resume goes on '
+                'from there')

@@ -307,8 +307,7 @@ def _train(config: str, settings: Settings, folder: Path, gpu: Optional[str], th
     start = time.time()
     cfg = load_config(config, settings)
     # Initial weights of the config count until there is a checkpoint of the run.
-    resume = 'auto' if (folder / 'last_checkpoint').exists() else None
-    train(cfg, work_dir=str(folder), resume=resume)
+    train(cfg, work_dir=str(folder), resume='auto')
     metrics = last_metrics(read_scalars(folder))
     if (folder / PROBABILITIES).exists():
         try:

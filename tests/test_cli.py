@@ -1,7 +1,9 @@
 """Mistakes that the package explains end in one line; everything else keeps its traceback."""
 
 import argparse
+import importlib.util
 import shutil
+import signal
 import subprocess
 import sys
 import traceback
@@ -11,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asl_det.cli import config_options, one_line, one_line_errors
 from asl_det.compat.checkpoint import UnsafeCheckpointError
-from asl_det.errors import UserError
+from asl_det.errors import Stopped, UserError
 
 
 class Failing(Dataset):
@@ -107,3 +109,33 @@ def test_every_command_that_reads_a_config_takes_a_data_root(tool):
     assert result.returncode == 0 and '--data-root' in result.stdout
     for flag in ('--epochs', '--lr', '--auto-scale-lr'):
         assert (flag in result.stdout) == (tool == 'train')
+
+
+@pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_ends_with_the_status_of_its_signal_and_how_to_go_on(capsys, number,
+                                                                                status):
+    @one_line_errors
+    def main():
+        raise Stopped(number, 7, 'run/iter_7.pth')
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == status
+    assert 'run/iter_7.pth holds: the same command with --resume' in capsys.readouterr().err
+
+
+def test_what_guards_a_training_is_set_by_flags(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location('train_tool', 'tools/train.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    asked = {}
+    monkeypatch.setattr(tool, 'train', lambda cfg, **kwargs: asked.update(kwargs))
+    config = 'configs/multilabel/resnet18-w16_asl_digits.py'
+    for flags, expected in (
+            ([], dict(overwrite=False, stop_signals=['SIGINT', 'SIGTERM'], non_finite_steps=10)),
+            (['--overwrite', '--stop-signals', 'SIGUSR1', '--non-finite-steps', '3'],
+             dict(overwrite=True, stop_signals=['SIGINT', 'SIGTERM', 'SIGUSR1'],
+                  non_finite_steps=3))):
+        monkeypatch.setattr(sys, 'argv', ['train.py', config, *flags])
+        tool.main()
+        assert {name: asked[name] for name in expected} == expected

@@ -1,12 +1,16 @@
 from asl_det.hooks.curves import CurvesHook
 from asl_det.hooks.drawing import DrawingHook
 from asl_det.hooks.epoch_seed import EpochSeedHook
+from asl_det.hooks.guard import GuardHook
 from asl_det.hooks.load_weights import LoadWeightsHook
 from asl_det.hooks.multilabel_pictures import MultiLabelPicturesHook
 from asl_det.hooks.probability_monitor import ProbabilityMonitorHook
 from asl_det.hooks.raw_and_ema import RawAndEMAHook, RawAndEMAValLoop
+from asl_det.hooks.safe_checkpoint import SafeCheckpointHook
+from asl_det.hooks.safe_logger import SafeLoggerHook
 from asl_det.hooks.same_schedule import SameScheduleHook
 
-__all__ = ['CurvesHook', 'DrawingHook', 'EpochSeedHook', 'LoadWeightsHook',
+__all__ = ['CurvesHook', 'DrawingHook', 'EpochSeedHook', 'GuardHook', 'LoadWeightsHook',
            'MultiLabelPicturesHook', 'ProbabilityMonitorHook', 'RawAndEMAHook',
-           'RawAndEMAValLoop', 'SameScheduleHook']
+           'RawAndEMAValLoop', 'SafeCheckpointHook', 'SafeLoggerHook',
+           'SameScheduleHook']

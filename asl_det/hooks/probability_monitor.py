@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from asl_det.errors import UserError
+from asl_det.hooks.safe_logger import surviving
 from asl_det.losses.backends.eager import CHUNK, entry_statistics
 from asl_det.losses.targets import dense_targets, fit_target, fit_weight
 from asl_det.losses.types import sum_dtype
@@ -95,8 +96,9 @@ class ProbabilityMonitorHook(Hook):
         for name, value in record.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
         if is_main_process():
-            append_record(Path(runner.work_dir) / PROBABILITIES,
-                          dict(step=runner.iter + 1, epoch=runner.epoch, **record))
+            with surviving(runner, 'probabilities'):
+                append_record(Path(runner.work_dir) / PROBABILITIES,
+                              dict(step=runner.iter + 1, epoch=runner.epoch, **record))
 
 
 def find_losses(model: nn.Module, names: Optional[Sequence[str]] = None) -> List[nn.Module]:
