@@ -61,7 +61,8 @@ def reduced_loss(logits: Tensor, batch: Batch, settings: Settings, *, impl: str,
 
 
 def run(backend: str, logits: Tensor, batch: Batch, settings: Settings, *,
-        want_values: bool = False, want_grad: bool = False, want_statistics: bool = False,
+        want_values: bool = False, want_grad: bool = False, want_loss: bool = True,
+        want_statistics: bool = False, mean: bool = False,
         upstream: Optional[Tensor] = None) -> Result:
     """One pass of a backend.
 
@@ -72,12 +73,15 @@ def run(backend: str, logits: Tensor, batch: Batch, settings: Settings, *,
         settings: parameters of the loss.
         want_values: return the loss of every entry, float32 or float64.
         want_grad: return the gradient of the sum, in the dtype of the logits.
+        want_loss: return the loss; without it a GPU does not add it up.
         want_statistics: return :class:`Statistics`.
+        mean: the scale of the settings divides by all entries; let the loss be divided by
+            the known ones instead, and return what the gradient is still to be multiplied by.
         upstream: ``(N, C)``, multiplied into the gradient.
     """
     return _backend(backend).one_pass(
-        logits, batch, settings, want_values=want_values, want_grad=want_grad,
-        want_statistics=want_statistics, upstream=upstream)
+        logits, batch, settings, want_values=want_values, want_grad=want_grad, want_loss=want_loss,
+        want_statistics=want_statistics, mean=mean, upstream=upstream)
 
 
 def choose_backend(impl: str, logits: Tensor, batch: Batch) -> str:
@@ -135,21 +139,16 @@ class _OnePass(torch.autograd.Function):
         entries = plan.reduction == 'none'
         now = plan.wants_grad and not entries and logits.dtype == wide_dtype(logits.dtype)
         result = run(plan.backend, logits, batch, settings, want_values=entries, want_grad=now,
-                     want_statistics=plan.want_statistics)
+                     want_statistics=plan.want_statistics, mean=plan.reduction == 'mean')
         if plan.check and result.bad >= 0:
             raise target_error(batch.targets, result.bad, logits.size(1), settings.ignore_index,
                                batch.as_index)
         ctx.save_for_backward(logits, *batch)  # freed with the graph, and guarded against change
-        ctx.grad, ctx.settings, ctx.plan, ctx.factor = result.grad, settings, plan, 1.0
+        ctx.grad, ctx.settings, ctx.plan = result.grad, settings, plan
+        ctx.correction = result.correction
         if entries:
             return result.values, result.statistics
-        loss = result.loss
-        if plan.reduction == 'mean':  # the settings divide by all entries: leave out the unknown
-            known = result.known
-            ctx.factor = logits.numel() / (
-                known.clamp(min=1) if isinstance(known, Tensor) else max(known, 1))
-            loss = loss * ctx.factor
-        return loss.to(wide_dtype(logits.dtype)), result.statistics
+        return result.loss.to(wide_dtype(logits.dtype)), result.statistics
 
     @staticmethod
     def backward(ctx, upstream: Tensor, _: None) -> Tuple[Optional[Tensor], ...]:
@@ -159,7 +158,7 @@ class _OnePass(torch.autograd.Function):
         elif plan.reduction == 'none':
             logits, *batch = ctx.saved_tensors
             grad = run(plan.backend, logits, Batch(*batch), ctx.settings, want_grad=True,
-                       upstream=upstream).grad
+                       want_loss=False, upstream=upstream).grad
         else:
             grad = _scaled_gradient(ctx, upstream)
         return grad, None, None, None
@@ -167,20 +166,21 @@ class _OnePass(torch.autograd.Function):
 
 def _scaled_gradient(ctx, upstream: Tensor) -> Tensor:
     """The gradient of a sum times a factor, without waiting for a GPU."""
-    on_cpu, backend = upstream.device.type == 'cpu', ctx.plan.backend
-    factor = (upstream.item() if on_cpu else upstream) * ctx.factor
+    backend, correction = ctx.plan.backend, ctx.correction
+    on_host = upstream.device.type == 'cpu' and backend != 'triton'
     grad, ctx.grad = ctx.grad, None
+    if grad is not None and backend == 'triton':
+        return _backend(backend).scale_(grad, upstream, correction)
+    factor = (upstream.item() if on_host else upstream) * correction
     if grad is None:  # half precision, or a second pass through a retained graph
         logits, *batch = ctx.saved_tensors
         batch, settings = Batch(*batch), ctx.settings
-        if on_cpu:
+        if on_host:
             settings = settings._replace(scale=settings.scale * float(factor))
         else:
             batch = batch._replace(factor=factor if batch.factor is None else batch.factor * factor)
-        return run(backend, logits, batch, settings, want_grad=True).grad
-    if backend == 'triton':
-        return _backend(backend).scale_(grad, factor)
-    if not on_cpu or factor != 1:
+        return run(backend, logits, batch, settings, want_grad=True, want_loss=False).grad
+    if not on_host or factor != 1:
         grad *= factor
     return grad
 
@@ -193,7 +193,7 @@ def _differentiable_gradient(ctx, upstream: Tensor) -> Tensor:
     logits, *batch = ctx.saved_tensors
     loss = weighted_loss(logits, Batch(*batch), ctx.settings)
     if ctx.plan.reduction != 'none':
-        loss = loss.sum() * ctx.factor
+        loss = loss.sum() * ctx.correction
     return torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
 
 

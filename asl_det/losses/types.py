@@ -56,8 +56,8 @@ class Statistics(NamedTuple):
 
 class Result(NamedTuple):
     """What one pass gives."""
-    loss: Tensor  # sum of all entries, 0-dim, in the dtype of sum_dtype()
-    known: Union[int, Tensor]  # entries whose target is not ignored
+    loss: Optional[Tensor]  # sum, or mean of known entries, 0-dim, float32 or float64
+    correction: Union[float, Tensor]  # entries / known ones, still due to a mean's gradient; or 1
     bad: int  # first position of a target out of range, or -1 (-1 where not looked at)
     values: Optional[Tensor]  # (N, C), float32 or float64
     grad: Optional[Tensor]  # (N, C), dtype of the logits

@@ -1,6 +1,6 @@
 """The closed form in torch: any device and dtype, no compiler."""
 
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,8 @@ CHUNK = 1 << 17  # entries: a few float32 temporaries of this size stay in a CPU
 
 
 def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bool,
-             want_grad: bool, want_statistics: bool, upstream: Optional[Tensor]) -> Result:
+             want_grad: bool, want_loss: bool, want_statistics: bool, mean: bool,
+             upstream: Optional[Tensor]) -> Result:
     """See :func:`asl_det.losses.one_pass.run`."""
     kwargs = dict(device=logits.device)
     values = torch.empty(logits.shape, dtype=wide_dtype(logits.dtype), **kwargs) \
@@ -31,7 +32,8 @@ def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: b
                       None if grad is None else grad[rows], want_statistics,
                       None if upstream is None else upstream[rows])
         total = part if total is None else _join(total, part)
-    return total._replace(values=values, grad=grad)
+    correction = logits.numel() / total.known.clamp(min=1) if mean else 1.0
+    return Result(total.loss * correction, correction, -1, values, grad, total.statistics)
 
 
 def entry_statistics(p: Tensor, y: Tensor, weight: Tensor, clip: float) -> Statistics:
@@ -44,16 +46,22 @@ def entry_statistics(p: Tensor, y: Tensor, weight: Tensor, clip: float) -> Stati
         negative & (p <= clip))))
 
 
-def _join(a: Result, b: Result) -> Result:
-    """The sums over two pieces of a batch."""
+class _Sums(NamedTuple):
+    """What is added up over the pieces of a batch."""
+    loss: Tensor
+    known: Tensor  # entries whose target is not ignored
+    statistics: Optional[Statistics]
+
+
+def _join(a: _Sums, b: _Sums) -> _Sums:
     statistics = None
     if a.statistics is not None:
         statistics = Statistics(*map(torch.add, a.statistics, b.statistics))
-    return Result(a.loss + b.loss, a.known + b.known, -1, None, None, statistics)
+    return _Sums(a.loss + b.loss, a.known + b.known, statistics)
 
 
 def _chunk(logits: Tensor, batch: Batch, settings: Settings, values: Optional[Tensor],
-           grad: Optional[Tensor], want_statistics: bool, upstream: Optional[Tensor]) -> Result:
+           grad: Optional[Tensor], want_statistics: bool, upstream: Optional[Tensor]) -> _Sums:
     """A piece of a batch; writes into ``values`` and ``grad``."""
     x = logits.to(wide_dtype(logits.dtype))
     y, known = dense_targets(batch.targets, x, settings.ignore_index)
@@ -81,7 +89,7 @@ def _chunk(logits: Tensor, batch: Batch, settings: Settings, values: Optional[Te
     if want_statistics:
         statistics = entry_statistics(torch.sigmoid(x), y, weight, settings.clip)
     count = known.sum() * (x.numel() // max(known.numel(), 1))
-    return Result(value.sum(dtype=sum_dtype(x.device)), count, -1, None, None, statistics)
+    return _Sums(value.sum(dtype=sum_dtype(x.device)), count, statistics)
 
 
 def _mix(y: Tensor, positive: Tensor, negative: Tensor) -> Tensor:

@@ -115,7 +115,8 @@ def is_available() -> bool:
 
 
 def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bool,
-             want_grad: bool, want_statistics: bool, upstream: Optional[Tensor]) -> Result:
+             want_grad: bool, want_loss: bool, want_statistics: bool, mean: bool,
+             upstream: Optional[Tensor]) -> Result:
     """See :func:`asl_det.losses.one_pass.run`. Looks at the targets as it goes."""
     rows, cols = logits.shape
     labels = dense = None
@@ -145,7 +146,8 @@ def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: b
     if want_statistics:
         statistics = Statistics(*(_scalar(sum(getattr(p, name) for p in parts))
                                   for name in ('p_pos', 'p_neg', 'n_pos', 'n_neg', 'n_under')))
-    return Result(_scalar(sum(p.loss for p in parts)), sum(p.known for p in parts),
+    correction = rows * cols / max(sum(p.known for p in parts), 1) if mean else 1.0
+    return Result(_scalar(sum(p.loss for p in parts) * correction), correction,
                   next((p.bad for p in parts if p.bad >= 0), -1), values, grad, statistics)
 
 

@@ -1,0 +1,402 @@
+"""The kernels of :mod:`asl_det.losses.backends.triton`: what runs on the GPU.
+
+An entry costs about 30 machine instructions, 4 of them special functions (exponential, logarithm,
+two reciprocals), all in their approximate form; ``docs/speed.md`` has the budget.
+``FAST`` takes those of NVIDIA by their PTX name, the portable form serves other GPUs
+and Triton's interpreter.
+"""
+
+import triton
+import triton.language as tl
+
+LN2 = tl.constexpr(0.6931471805599453)
+LOG2_E = tl.constexpr(1.4426950408889634)
+HUGE = tl.constexpr(1.2676506e30)  # 2^100
+SMALL = tl.constexpr(1.1754944e-38)
+ROWS = tl.constexpr(128)  # rows at once where positives are made
+SUMS = tl.constexpr(8)  # loss, p_pos, p_neg, n_pos, n_neg, n_under, known, entries / known
+CHUNK = tl.constexpr(64)  # programs at once where their sums are added
+TINY_CLASSES = tl.constexpr(8)  # with fewer, every entry takes both branches
+
+
+@triton.jit
+def _log2(x, FAST: tl.constexpr):
+    if FAST:
+        result = tl.inline_asm_elementwise('lg2.approx.ftz.f32 $0, $1;', '=f,f', [x],
+                                           dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        result = tl.log2(x)
+    return result
+
+
+@triton.jit
+def _reciprocal(x, FAST: tl.constexpr):
+    if FAST:
+        result = tl.inline_asm_elementwise('rcp.approx.ftz.f32 $0, $1;', '=f,f', [x],
+                                           dtype=tl.float32, is_pure=True, pack=1)
+    else:
+        result = 1.0 / x
+    return result
+
+
+@triton.jit
+def _log2_of_sum(t, u, FAST: tl.constexpr):
+    """log2(u) with u = 1 + t; where t is small, its digits are lost in u, so a polynomial."""
+    near = t * (1.44269449 + t * (-0.72134651 + t * (0.48202839 - t * 0.36180428)))
+    return tl.where(tl.abs(t) < 0.0625, near, _log2(u, FAST))
+
+
+@triton.jit
+def _power(base, exponent, GAMMA: tl.constexpr, FAST: tl.constexpr):
+    """base^exponent; GAMMA is the exponent if it is 0, 1, 2, 3 or 4."""
+    if GAMMA == 0:
+        result = tl.full(base.shape, 1.0, tl.float32)
+    elif GAMMA == 1:
+        result = base
+    elif GAMMA == 2:
+        result = base * base
+    elif GAMMA == 3:
+        result = base * base * base
+    elif GAMMA == 4:
+        square = base * base
+        result = square * square
+    else:
+        result = tl.exp2(exponent * _log2(tl.maximum(base, SMALL), FAST))
+    return result
+
+
+@triton.jit
+def _sigmoid(x, FAST: tl.constexpr):
+    """p, 1 - p and log(1 + exp(-|x|))."""
+    e = tl.exp2(tl.abs(x) * -LOG2_E)
+    u = 1.0 + e
+    larger = _reciprocal(u, FAST)
+    smaller = e * larger
+    p = tl.where(x >= 0, larger, smaller)
+    q = tl.where(x >= 0, smaller, larger)
+    return p, q, LN2 * _log2_of_sum(e, u, FAST)
+
+
+@triton.jit
+def _plain_branch(p, q, cost, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr,
+                  FAST: tl.constexpr):
+    """p^gamma * cost with cost = -log(1 - p), and its derivative by the logit."""
+    weight = _power(p, gamma, GAMMA, FAST)
+    slope = p
+    if not CONSTANT and GAMMA != 0:
+        slope = p + gamma * tl.minimum(cost, 1000.0) * q  # not inf * 0
+    return weight * cost, weight * slope
+
+
+@triton.jit
+def _margin_branch(p, q, gamma, clip, GAMMA: tl.constexpr, HIGH: tl.constexpr,
+                   CONSTANT: tl.constexpr, FAST: tl.constexpr):
+    """The same with p - clip in the place of p, nothing at or under the margin."""
+    if HIGH:  # of two forms the one whose parts are smaller
+        p_m = (1.0 - clip) - q
+    else:
+        p_m = p - clip
+    p_m = tl.maximum(p_m, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    u = q + clip
+    cost = -LN2 * _log2_of_sum(-p_m, u, FAST)
+    slope = _reciprocal(u, FAST)
+    if GAMMA == 0:
+        return cost, tl.where(p_m == 0, 0.0, slope * (p * q))
+    below = _power(p_m, gamma - 1.0, GAMMA - 1 if GAMMA > 0 else -1, FAST)  # p_m^(gamma - 1)
+    weight = below * p_m
+    if CONSTANT:
+        return weight * cost, weight * slope * (p * q)
+    return weight * cost, below * (p_m * slope + gamma * cost) * (p * q)
+
+
+@triton.jit
+def _negative(x, gamma, clip, GAMMA: tl.constexpr, MARGIN: tl.constexpr, HIGH: tl.constexpr,
+              CONSTANT: tl.constexpr, FAST: tl.constexpr):
+    """Value and slope of a negative, and its probability."""
+    if MARGIN:  # the logarithm of a large sum is not needed, which saves to tell signs apart
+        e = tl.minimum(tl.exp2(x * -LOG2_E), HUGE, propagate_nan=tl.PropagateNan.ALL)
+        p = _reciprocal(1.0 + e, FAST)
+        value, slope = _margin_branch(p, e * p, gamma, clip, GAMMA, HIGH, CONSTANT, FAST)
+    else:
+        p, q, soft = _sigmoid(x, FAST)
+        value, slope = _plain_branch(p, q, tl.maximum(x, 0.0) + soft, gamma, GAMMA, CONSTANT,
+                                     FAST)
+    return value, slope, p
+
+
+@triton.jit
+def _load(pointer, at, end, PARTIAL: tl.constexpr):
+    """The entries at ``at``, in their dtype; 0 from ``end`` on."""
+    if PARTIAL:
+        result = tl.load(pointer + at, mask=at < end, other=0)
+    else:  # without a mask, so that a thread loads 16 bytes at once
+        result = tl.load(pointer + at)
+    return result
+
+
+@triton.jit
+def _store(pointer, at, value, end, PARTIAL: tl.constexpr):
+    if PARTIAL:
+        tl.store(pointer + at, value.to(pointer.dtype.element_ty), mask=at < end)
+    else:
+        tl.store(pointer + at, value.to(pointer.dtype.element_ty))
+
+
+@triton.jit
+def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constexpr,
+          DENSE: tl.constexpr, GAMMA_POS: tl.constexpr, GAMMA_NEG: tl.constexpr,
+          MARGIN: tl.constexpr, HIGH: tl.constexpr, CONSTANT: tl.constexpr, LOSS: tl.constexpr,
+          STATISTICS: tl.constexpr, KNOWN: tl.constexpr, FAST: tl.constexpr,
+          WIDTH: tl.constexpr, BLOCK: tl.constexpr, PARTIAL: tl.constexpr):
+    """BLOCK entries that follow each other in memory; WIDTH of them are one load of a thread.
+
+    Positions count from the first entry of the program. Positives of class indices are left out:
+    :func:`_positives` makes them, row by row.
+    """
+    logits, targets, row_weight, col_weight, entry_weight, upstream, values, grad = data
+    gamma_pos, gamma_neg, scale_pos, scale_neg, clip, threshold, threshold_low, ignore = numbers
+    loss, p_pos, p_neg, n_pos, n_neg, n_under, n_known = sums
+    MIXED: tl.constexpr = DENSE or COLS < TINY_CLASSES
+    lane = tl.arange(0, WIDTH)[None, :]
+    group = begin + tl.arange(0, BLOCK // WIDTH)[:, None] * WIDTH
+    at = group + lane
+    # COLS is a constant: no division. Where it is a multiple of WIDTH, a group shares its row.
+    flat = first_col + (group if COLS % WIDTH == 0 else at)
+    row = tl.minimum((flat.to(tl.uint32) // COLS).to(tl.int32), last_row)
+    col = flat - row * COLS
+
+    x = _load(logits, at, end, PARTIAL).to(tl.float32)
+    if DENSE:
+        y = _load(targets, at, end, PARTIAL)
+        if y.dtype == tl.int64:
+            y = y.to(tl.int32)
+        y = y.to(tl.float32)
+        known = y != ignore
+        y = tl.where(known, y, 0.0)
+        positive = y > 0.5
+    else:
+        label = tl.load(targets + row)
+        known = label != ignore
+        positive = label.to(tl.int32) - col == (lane if COLS % WIDTH == 0 else 0)
+        y = positive.to(tl.float32)
+    weight = known.to(tl.float32)
+    if row_weight is not None:
+        weight *= tl.load(row_weight + row).to(tl.float32)
+    if col_weight is not None:
+        weight *= tl.load(col_weight + (col + lane if COLS % WIDTH == 0 else col)).to(tl.float32)
+    if entry_weight is not None:
+        weight *= _load(entry_weight, at, end, PARTIAL).to(tl.float32)
+    if PARTIAL:
+        weight = tl.where(at < end, weight, 0.0)
+    counted = weight != 0
+    x = tl.where(counted, x, 0.0)  # what does not count may be anything
+
+    if MIXED:
+        p, q, soft = _sigmoid(x, FAST)
+        value, slope = _plain_branch(q, p, tl.maximum(-x, 0.0) + soft, gamma_pos, GAMMA_POS,
+                                     CONSTANT, FAST)
+        share, rest = y * scale_pos, (1.0 - y) * scale_neg
+        value = tl.where(y == 0, 0.0, share * value)  # it may be infinite
+        slope *= -share
+        if MARGIN:
+            other, other_slope = _margin_branch(p, q, gamma_neg, clip, GAMMA_NEG, HIGH, CONSTANT,
+                                                FAST)
+            value += rest * other
+        else:
+            other, other_slope = _plain_branch(p, q, tl.maximum(x, 0.0) + soft, gamma_neg,
+                                               GAMMA_NEG, CONSTANT, FAST)
+            value += tl.where(y == 1, 0.0, rest * other)
+        slope += rest * other_slope
+        value *= weight
+        slope *= weight
+        if LOSS:
+            loss += tl.sum(value, 1)
+    else:
+        value, slope, p = _negative(x, gamma_neg, clip, GAMMA_NEG, MARGIN, HIGH, CONSTANT, FAST)
+        slope *= weight * scale_neg
+        if LOSS:
+            loss += tl.sum(tl.where(positive, 0.0, value * weight), 1)
+        if values is not None:
+            value *= weight * scale_neg
+    if upstream is not None:
+        slope *= _load(upstream, at, end, PARTIAL).to(tl.float32)
+    if values is not None:
+        _store(values, at, value, end, PARTIAL)
+    if grad is not None:
+        _store(grad, at, slope, end, PARTIAL)
+
+    if STATISTICS:
+        negative = counted & (positive == 0)
+        n_neg += tl.sum(negative.to(tl.float32), 1)
+        p_neg += tl.sum(tl.where(negative, p, 0.0), 1)
+        n_under += tl.sum((negative & ((x - threshold) - threshold_low <= 0)).to(tl.float32), 1)
+        if MIXED:
+            n_pos += tl.sum((counted & positive).to(tl.float32), 1)
+            p_pos += tl.sum(tl.where(counted & positive, p, 0.0), 1)
+    if KNOWN and MIXED:
+        n_known += tl.sum((known & (at < end)).to(tl.float32), 1)
+    return loss, p_pos, p_neg, n_pos, n_neg, n_under, n_known
+
+
+@triton.jit
+def _positives(data, numbers, count, first_col, last_row, COLS: tl.constexpr,
+               GAMMA_POS: tl.constexpr, CONSTANT: tl.constexpr, LOSS: tl.constexpr,
+               STATISTICS: tl.constexpr, KNOWN: tl.constexpr, FAST: tl.constexpr):
+    """What the rows of a program have at their labels, written over what the tiles left there."""
+    logits, targets, row_weight, col_weight, entry_weight, upstream, values, grad = data
+    gamma_pos, gamma_neg, scale_pos, scale_neg, clip, threshold, threshold_low, ignore = numbers
+    loss = tl.zeros([ROWS], tl.float32)
+    p_pos, n_pos, n_known = loss, loss, loss
+    for begin in range(0, last_row + 1, ROWS):
+        row = begin + tl.arange(0, ROWS)
+        inside = row <= last_row
+        label = tl.load(targets + row, mask=inside, other=0)
+        known = inside & (label != ignore)
+        if KNOWN:
+            here = tl.minimum((row + 1) * COLS - first_col, count) \
+                - tl.maximum(row * COLS - first_col, 0)
+            n_known += tl.where(known, here, 0).to(tl.float32)
+        label = label.to(tl.int32)
+        at = row * COLS - first_col + label
+        hit = known & (label >= 0) & (label < COLS) & (at >= 0) & (at < count)
+        weight = hit.to(tl.float32)
+        if row_weight is not None:
+            weight *= tl.load(row_weight + row, mask=hit, other=0).to(tl.float32)
+        if col_weight is not None:
+            weight *= tl.load(col_weight + label, mask=hit, other=0).to(tl.float32)
+        if entry_weight is not None:
+            weight *= tl.load(entry_weight + at, mask=hit, other=0).to(tl.float32)
+        hit &= weight != 0
+        x = tl.load(logits + at, mask=hit, other=0).to(tl.float32)
+        p, q, soft = _sigmoid(x, FAST)
+        value, slope = _plain_branch(q, p, tl.maximum(-x, 0.0) + soft, gamma_pos, GAMMA_POS,
+                                     CONSTANT, FAST)
+        value *= weight
+        slope *= weight * -scale_pos
+        if upstream is not None:
+            slope *= tl.load(upstream + at, mask=hit, other=0).to(tl.float32)
+        if values is not None:
+            tl.store(values + at, value * scale_pos, mask=hit)
+        if grad is not None:
+            tl.store(grad + at, slope.to(grad.dtype.element_ty), mask=hit)
+        if LOSS:
+            loss += value
+        if STATISTICS:
+            n_pos += hit.to(tl.float32)
+            p_pos += tl.where(hit, p, 0.0)
+    return loss, p_pos, n_pos, n_known
+
+
+@triton.jit
+def _finish(sums, loss, done, entries, MEAN: tl.constexpr):
+    """The sums of all programs, always added in the same order, by the program that ends last."""
+    programs = tl.num_programs(0)
+    tl.debug_barrier()  # the sums of this program are written
+    if tl.atomic_add(done, 1, sem='acq_rel') == programs - 1:
+        at = tl.arange(0, CHUNK)[:, None]
+        column = tl.arange(0, SUMS)
+        total = tl.zeros([CHUNK, SUMS], tl.float64)
+        for begin in range(0, programs, CHUNK):
+            total += tl.load(sums + (1 + begin + at) * SUMS + column[None, :],
+                             mask=begin + at < programs, other=0.0, cache_modifier='.cg')
+        total = tl.sum(total, 0)
+        result = tl.sum(tl.where(column == 0, total, 0.0), 0)
+        if MEAN:  # the scale divides by all entries; the gradient does not know better yet
+            known = tl.sum(tl.where(column == 6, total, 0.0), 0)
+            correction = entries / tl.maximum(known, 1.0)
+            total = tl.where(column == 7, correction, total)
+            result *= correction
+        tl.store(sums + column, total)
+        tl.store(loss, result.to(tl.float32))
+        tl.store(done, 0)  # for the next launch
+
+
+@triton.jit(do_not_specialize=['entries', 'ignore'])
+def one_pass_kernel(logits, targets, row_weight, col_weight, entry_weight, upstream, factor,
+                    values, grad, sums, loss, done, entries, span, gamma_pos, gamma_neg,
+                    scale_pos, scale_neg, clip, threshold, threshold_low, ignore,
+                    COLS: tl.constexpr, DENSE: tl.constexpr, GAMMA_POS: tl.constexpr,
+                    GAMMA_NEG: tl.constexpr, MARGIN: tl.constexpr, HIGH: tl.constexpr,
+                    CONSTANT: tl.constexpr, STATISTICS: tl.constexpr, MEAN: tl.constexpr,
+                    FAST: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Value and gradient of ``span`` entries a program; what is None costs nothing.
+
+    Args:
+        sums: ``(1 + programs, SUMS)`` float64, or None: the totals, and those of programs.
+        loss: 0-dim float32 beside ``sums``.
+        done: 0-dim int32, 0 before and after.
+        WIDTH: entries of the logits in 16 bytes.
+        BLOCK: entries of a tile.
+    """
+    LOSS: tl.constexpr = sums is not None
+    program = tl.program_id(0)
+    start = program.to(entries.dtype) * span
+    count = tl.minimum(entries - start, span).to(tl.int32)
+    first_row = start // COLS
+    first_col = (start - first_row * COLS).to(tl.int32)
+    last_row = (first_col + count - 1) // COLS
+    logits += start
+    targets += start if DENSE else first_row
+    if row_weight is not None:
+        row_weight += first_row
+    if entry_weight is not None:
+        entry_weight += start
+    if upstream is not None:
+        upstream += start
+    if values is not None:
+        values += start
+    if grad is not None:
+        grad += start
+    if factor is not None:
+        scale_pos *= tl.load(factor).to(tl.float32)
+        scale_neg *= tl.load(factor).to(tl.float32)
+    data = (logits, targets, row_weight, col_weight, entry_weight, upstream, values, grad)
+    numbers = (gamma_pos, gamma_neg, scale_pos, scale_neg, clip, threshold, threshold_low, ignore)
+
+    zero = tl.zeros([BLOCK // WIDTH], tl.float32)
+    found = (zero, zero, zero, zero, zero, zero, zero)
+    full = count // BLOCK
+    for tile in range(full):
+        found = _tile(found, data, numbers, tile * BLOCK, count, first_col, last_row, COLS, DENSE,
+                      GAMMA_POS, GAMMA_NEG, MARGIN, HIGH, CONSTANT, LOSS, STATISTICS, MEAN, FAST,
+                      WIDTH, BLOCK, False)
+    if full * BLOCK < count:
+        found = _tile(found, data, numbers, full * BLOCK, count, first_col, last_row, COLS, DENSE,
+                      GAMMA_POS, GAMMA_NEG, MARGIN, HIGH, CONSTANT, LOSS, STATISTICS, MEAN, FAST,
+                      WIDTH, BLOCK, True)
+    total = tl.sum(found[0], 0).to(tl.float64)
+    p_pos, n_pos, known = tl.sum(found[1], 0), tl.sum(found[3], 0), tl.sum(found[6], 0)
+    if not DENSE and COLS >= TINY_CLASSES:
+        tl.debug_barrier()  # the tiles of this program are written
+        cost, p_pos, n_pos, known = _positives(
+            data, numbers, count, first_col, last_row, COLS, GAMMA_POS, CONSTANT, LOSS,
+            STATISTICS, MEAN, FAST)
+        total = total * scale_neg + tl.sum(cost, 0).to(tl.float64) * scale_pos
+        p_pos, n_pos, known = tl.sum(p_pos, 0), tl.sum(n_pos, 0), tl.sum(known, 0)
+    if LOSS:
+        mine = sums + (1 + program) * SUMS
+        tl.store(mine, total)
+        if STATISTICS:
+            tl.store(mine + 1, p_pos.to(tl.float64))
+            tl.store(mine + 2, tl.sum(found[2], 0).to(tl.float64))
+            tl.store(mine + 3, n_pos.to(tl.float64))
+            tl.store(mine + 4, tl.sum(found[4], 0).to(tl.float64))
+            tl.store(mine + 5, tl.sum(found[5], 0).to(tl.float64))
+        if MEAN:
+            tl.store(mine + 6, known.to(tl.float64))
+        _finish(sums, loss, done, entries, MEAN)
+
+
+@triton.jit(do_not_specialize=['entries'])
+def scale_kernel(grad, factor, correction, entries, BLOCK: tl.constexpr):
+    """Multiply ``grad`` in place by scalars that only the GPU knows; nothing moves where it is 1."""
+    value = tl.load(factor).to(tl.float32)
+    if correction.dtype.is_ptr():  # of a mean
+        value *= tl.load(correction).to(tl.float32)
+    if value != 1.0:
+        step = tl.num_programs(0).to(entries.dtype) * BLOCK
+        for start in range(tl.program_id(0).to(entries.dtype) * BLOCK, entries, step):
+            at = tl.arange(0, BLOCK)
+            inside = at < entries - start
+            scaled = tl.load(grad + start + at, mask=inside, other=0.0).to(tl.float32) * value
+            tl.store(grad + start + at, scaled.to(grad.dtype.element_ty), mask=inside)
