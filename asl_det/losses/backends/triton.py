@@ -14,7 +14,7 @@ and the last one adds them in order, so results do not depend on the order of pr
 
 import functools
 import os
-from typing import Optional, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import triton
@@ -38,10 +38,29 @@ tuned_kernel = triton.autotune(
     key=['COLS', 'DENSE', 'GAMMA_NEG', 'MARGIN', 'STATISTICS'])(kernels.one_pass_kernel)
 
 
+class Launch(NamedTuple):
+    """A kernel with what it is started with; the first argument tells the device."""
+    kernel: Any
+    programs: int
+    args: Sequence[Any]
+    kwargs: Dict[str, Any]
+
+
 def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bool,
              want_grad: bool, want_loss: bool, want_statistics: bool, mean: bool,
              upstream: Optional[Tensor]) -> Result:
     """See :func:`asl_det.losses.one_pass.run`. One kernel, without a host synchronisation."""
+    launch, result = prepare(logits, batch, settings, want_values=want_values,
+                             want_grad=want_grad, want_loss=want_loss,
+                             want_statistics=want_statistics, mean=mean, upstream=upstream)
+    start(launch)
+    return result
+
+
+def prepare(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bool = False,
+            want_grad: bool = False, want_loss: bool = False, want_statistics: bool = False,
+            mean: bool = False, upstream: Optional[Tensor] = None) -> Tuple[Launch, Result]:
+    """The launch that computes a pass, and where its result is going to be."""
     x, s, entries = logits.contiguous(), settings, logits.numel()
     kwargs = dict(device=x.device)
     values = torch.empty(x.shape, dtype=torch.float32, **kwargs) if want_values else None
@@ -58,32 +77,34 @@ def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: b
     beside = [None if w is None else w.contiguous() for w in (
         batch.row_weight, batch.col_weight, batch.entry_weight, upstream, batch.factor)]
     targets = batch.targets.contiguous()
+    if targets.dtype == torch.bool:
+        targets = targets.view(torch.uint8)
     high, low = margin_logit(s.clip)
-    _launch(tuned_kernel if not small else kernels.one_pass_kernel, programs, x,
-            targets.view(torch.uint8) if targets.dtype == torch.bool else targets, *beside,
-            values, grad, sums, loss, done, entries, span, float(s.gamma_pos), float(s.gamma_neg),
-            s.scale_pos, s.scale_neg, float(s.clip), high, low, int(s.ignore_index),
-            COLS=x.size(-1), DENSE=not batch.as_index, GAMMA_POS=_integer(s.gamma_pos),
-            GAMMA_NEG=_integer(s.gamma_neg), MARGIN=s.clip > 0, HIGH=s.clip > 0.5,
-            CONSTANT=s.constant_focus, STATISTICS=want_statistics, MEAN=mean, FAST=FAST,
-            WIDTH=16 // x.element_size(), **(dict(BLOCK=BLOCK, num_warps=4) if small else {}))
-    return Result(loss, sums[0, 7] if mean else 1.0, -1, values, grad,
-                  Statistics(*sums[0, 1:6]) if want_statistics else None)
+    launch = Launch(
+        kernels.one_pass_kernel if small else tuned_kernel, programs,
+        (x, targets, *beside, values, grad, sums, loss, done, entries, span, float(s.gamma_pos),
+         float(s.gamma_neg), s.scale_pos, s.scale_neg, float(s.clip), high, low,
+         int(s.ignore_index)),
+        dict(COLS=x.size(-1), DENSE=not batch.as_index, GAMMA_POS=_integer(s.gamma_pos),
+             GAMMA_NEG=_integer(s.gamma_neg), MARGIN=s.clip > 0, HIGH=s.clip > 0.5,
+             CONSTANT=s.constant_focus, STATISTICS=want_statistics, MEAN=mean, FAST=FAST,
+             WIDTH=16 // x.element_size(), **(dict(BLOCK=BLOCK, num_warps=4) if small else {})))
+    return launch, Result(loss, sums[0, 7] if mean else 1.0, -1, values, grad,
+                          Statistics(*sums[0, 1:6]) if want_statistics else None)
+
+
+def start(launch: Launch) -> None:
+    """Start a kernel, without waiting for it."""
+    with torch.cuda.device_of(launch.args[0]):
+        launch.kernel[(launch.programs,)](*launch.args, **launch.kwargs)
 
 
 def scale_(grad: Tensor, factor: Tensor, correction: Union[float, Tensor] = 1.0) -> Tensor:
     """Multiply a contiguous ``grad`` in place by 0-dim numbers; no traffic where that is by 1."""
     block = LARGEST_BLOCK
-    _launch(kernels.scale_kernel, min(triton.cdiv(grad.numel(), block), PROGRAMS), grad, factor,
-            correction, grad.numel(), BLOCK=block)
+    start(Launch(kernels.scale_kernel, min(triton.cdiv(grad.numel(), block), PROGRAMS),
+                 (grad, factor, correction, grad.numel()), dict(BLOCK=block)))
     return grad
-
-
-def _launch(kernel: triton.JITFunction, programs: int, first: Tensor, *args: object,
-            **kwargs: object) -> None:
-    """Start ``programs`` programs of a kernel on the device of its first argument."""
-    with torch.cuda.device_of(first):
-        kernel[(programs,)](first, *args, **kwargs)
 
 
 @functools.lru_cache(maxsize=None)
