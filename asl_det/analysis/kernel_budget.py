@@ -65,11 +65,11 @@ CASES = {
     'index-80-gamma-2': Case(40, gamma_neg=2),
     'index-80-bf16': Case(40, dtype=HALF),
     'index-80-bf16-gamma-2': Case(40, dtype=HALF, gamma_neg=2),
-    'index-10': Case(60),
-    'index-365': Case(60),
-    'index-1203': Case(60),
-    'index-9605': Case(60),
-    'index-1203-bf16': Case(60, dtype=HALF),
+    'index-10': Case(60, classes=10),
+    'index-365': Case(60, classes=365),
+    'index-1203': Case(60, classes=1203),
+    'index-9605': Case(60, classes=9605),
+    'index-1203-bf16': Case(60, dtype=HALF, classes=1203),
     'dense': Case(55, 5.5, dense=True),
     'dense-bf16': Case(55, 5.5, dtype=HALF, dense=True),
     'statistics': Case(55, statistics=True),
@@ -136,12 +136,12 @@ def instructions(listing: str) -> list:
 
 
 def _loops(code: list) -> tuple:
-    """The operations in the loop over tiles, and in the one over rows (none for dense targets)."""
+    """The operations in the loop over full tiles, and in the one over rows (index targets)."""
     at = {label: i for i, (label, _, _) in enumerate(code) if label}
     loops = [[op for _, op, _ in code[at[target]:i + 1]] for i, (_, _, target) in enumerate(code)
              if target in at and at[target] < i]
-    loops = [body for body in loops if any(op.startswith('MUFU') for op in body)]
-    return loops[0], loops[1] if len(loops) > 1 else []
+    tiles, *others = [body for body in loops if any(op.startswith('MUFU') for op in body)]
+    return tiles, others[1] if len(others) > 1 else []  # between them: the tiles that are not full
 
 
 def _bits(operation: str) -> int:
@@ -166,8 +166,8 @@ def _launch(case: Case) -> backend.Launch:
 def _compile(launch: backend.Launch, chip: Chip, config: triton.Config) -> bytes:
     """Machine code of a launch, with the hints on alignment that Triton finds at a call."""
     kernel = launch.kernel.fn if hasattr(launch.kernel, 'configs') else launch.kernel
-    values: Dict[str, Any] = dict(zip(kernel.arg_names, launch.args, strict=False),
-                                  **launch.kwargs, **config.kwargs)
+    values: Dict[str, Any] = {**dict(zip(kernel.arg_names, launch.args, strict=False)),
+                              **launch.kwargs, **config.kwargs}
     signature, constants, hints = {}, {}, {}
     for i, name in enumerate(kernel.arg_names):
         value, kind = values[name], 'constexpr'

@@ -1,5 +1,6 @@
 """What crosses the border between the loss and the code that computes it."""
 
+import functools
 import math
 from typing import NamedTuple, Optional, Tuple, Union
 
@@ -75,6 +76,14 @@ def margin_logit(clip: float) -> Tuple[float, float]:
     exact = math.log(clip) - math.log1p(-clip)
     high = round(exact * 2**16) / 2**16
     return high, exact - high
+
+
+@functools.lru_cache(maxsize=64)
+def last_under(clip: float) -> float:
+    """The largest float32 whose probability is at or under the margin."""
+    threshold = sum(margin_logit(clip))
+    pair = torch.tensor([threshold, -math.inf], dtype=torch.float32, device='cpu')
+    return float(pair[0] if pair[0].item() <= threshold else torch.nextafter(*pair))
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:

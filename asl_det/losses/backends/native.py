@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import hashlib
-import math
 import os
 import platform
 import shutil
@@ -18,7 +17,7 @@ from typing import Callable, List, Optional
 import torch
 from torch import Tensor
 
-from asl_det.losses.types import Batch, Result, Settings, Statistics, margin_logit
+from asl_det.losses.types import Batch, Result, Settings, Statistics, last_under, margin_logit
 
 SOURCES = [Path(__file__).with_name(name) for name in ('one_pass.c', 'block.h')]
 PARALLEL_FROM = 1 << 18  # entries; below, a second thread costs more than it saves
@@ -194,13 +193,8 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # threads do not s
 @functools.lru_cache(maxsize=64)
 def _params(s: Settings) -> _Params:
     high, low = margin_logit(s.clip)
-    threshold = high + low
-    under = ctypes.c_float(threshold).value
-    if under > threshold:
-        under = float(torch.nextafter(*torch.tensor([under, -math.inf], dtype=torch.float32,
-                                                    device='cpu')))
     return _Params(s.gamma_pos, s.gamma_neg, s.scale_pos, s.scale_neg, s.clip, 1 - s.clip,
-                   s.clip / (1 - s.clip), high, low, under, s.constant_focus, s.ignore_index)
+                   s.clip / (1 - s.clip), high, low, last_under(s.clip), s.constant_focus, s.ignore_index)
 
 
 def _build(compiler: str, target: Path) -> None:

@@ -21,7 +21,7 @@ import triton
 from torch import Tensor
 
 from asl_det.losses.backends import triton_kernels as kernels
-from asl_det.losses.types import Batch, Result, Settings, Statistics, margin_logit
+from asl_det.losses.types import Batch, Result, Settings, Statistics, last_under
 
 INTEGER_GAMMAS = (0, 1, 2, 3, 4)  # those that the kernel multiplies out
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'  # runs on CPU tensors, for tests
@@ -79,11 +79,10 @@ def prepare(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bo
     targets = batch.targets.contiguous()
     if targets.dtype == torch.bool:
         targets = targets.view(torch.uint8)
-    high, low = margin_logit(s.clip)
     launch = Launch(
         kernels.one_pass_kernel if small else tuned_kernel, programs,
         (x, targets, *beside, values, grad, sums, loss, done, entries, span, float(s.gamma_pos),
-         float(s.gamma_neg), s.scale_pos, s.scale_neg, float(s.clip), high, low,
+         float(s.gamma_neg), s.scale_pos, s.scale_neg, float(s.clip), last_under(s.clip),
          int(s.ignore_index)),
         dict(COLS=x.size(-1), DENSE=not batch.as_index, GAMMA_POS=_integer(s.gamma_pos),
              GAMMA_NEG=_integer(s.gamma_neg), MARGIN=s.clip > 0, HIGH=s.clip > 0.5,

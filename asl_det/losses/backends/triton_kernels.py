@@ -15,6 +15,7 @@ HUGE = tl.constexpr(1.2676506e30)  # 2^100
 SMALL = tl.constexpr(1.1754944e-38)
 ROWS = tl.constexpr(128)  # rows at once where positives are made
 SUMS = tl.constexpr(8)  # loss, p_pos, p_neg, n_pos, n_neg, n_under, known, entries / known
+TAIL = tl.constexpr(512)  # entries of a tile that need not be full
 CHUNK = tl.constexpr(64)  # programs at once where their sums are added
 TINY_CLASSES = tl.constexpr(8)  # with fewer, every entry takes both branches
 
@@ -67,25 +68,25 @@ def _power(base, exponent, GAMMA: tl.constexpr, FAST: tl.constexpr):
 
 @triton.jit
 def _sigmoid(x, FAST: tl.constexpr):
-    """p, 1 - p and log(1 + exp(-|x|))."""
+    """p, 1 - p and log2(1 + exp(-|x|))."""
     e = tl.exp2(tl.abs(x) * -LOG2_E)
     u = 1.0 + e
     larger = _reciprocal(u, FAST)
     smaller = e * larger
     p = tl.where(x >= 0, larger, smaller)
     q = tl.where(x >= 0, smaller, larger)
-    return p, q, LN2 * _log2_of_sum(e, u, FAST)
+    return p, q, _log2_of_sum(e, u, FAST)
 
 
 @triton.jit
-def _plain_branch(p, q, cost, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr,
+def _plain_branch(p, q, bits, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr,
                   FAST: tl.constexpr):
-    """p^gamma * cost with cost = -log(1 - p), and its derivative by the logit."""
+    """p^gamma * bits with bits = -log2(1 - p); and the derivative of p^gamma * -log(1 - p)."""
     weight = _power(p, gamma, GAMMA, FAST)
     slope = p
     if not CONSTANT and GAMMA != 0:
-        slope = p + gamma * tl.minimum(cost, 1000.0) * q  # not inf * 0
-    return weight * cost, weight * slope
+        slope = p + (gamma * LN2) * (tl.minimum(bits, 1000.0) * q)  # not inf * 0
+    return weight * bits, weight * slope
 
 
 @triton.jit
@@ -98,30 +99,37 @@ def _margin_branch(p, q, gamma, clip, GAMMA: tl.constexpr, HIGH: tl.constexpr,
         p_m = p - clip
     p_m = tl.maximum(p_m, 0.0, propagate_nan=tl.PropagateNan.ALL)
     u = q + clip
-    cost = -LN2 * _log2_of_sum(-p_m, u, FAST)
+    bits = -_log2_of_sum(-p_m, u, FAST)
     slope = _reciprocal(u, FAST)
     if GAMMA == 0:
-        return cost, tl.where(p_m == 0, 0.0, slope * (p * q))
+        return bits, tl.where(p_m == 0, 0.0, slope * (p * q))
     below = _power(p_m, gamma - 1.0, GAMMA - 1 if GAMMA > 0 else -1, FAST)  # p_m^(gamma - 1)
-    weight = below * p_m
-    if CONSTANT:
-        return weight * cost, weight * slope * (p * q)
-    return weight * cost, below * (p_m * slope + gamma * cost) * (p * q)
+    slope *= p_m
+    if not CONSTANT:
+        slope += (gamma * LN2) * bits
+    return below * p_m * bits, below * slope * (p * q)
 
 
 @triton.jit
 def _negative(x, gamma, clip, GAMMA: tl.constexpr, MARGIN: tl.constexpr, HIGH: tl.constexpr,
               CONSTANT: tl.constexpr, FAST: tl.constexpr):
-    """Value and slope of a negative, and its probability."""
-    if MARGIN:  # the logarithm of a large sum is not needed, which saves to tell signs apart
+    """Value in bits and slope of a negative, all 0 at -inf, and its probability."""
+    if MARGIN:  # the logarithm of a large sum is not needed, so signs need not be told apart
         e = tl.minimum(tl.exp2(x * -LOG2_E), HUGE, propagate_nan=tl.PropagateNan.ALL)
         p = _reciprocal(1.0 + e, FAST)
         value, slope = _margin_branch(p, e * p, gamma, clip, GAMMA, HIGH, CONSTANT, FAST)
     else:
         p, q, soft = _sigmoid(x, FAST)
-        value, slope = _plain_branch(p, q, tl.maximum(x, 0.0) + soft, gamma, GAMMA, CONSTANT,
-                                     FAST)
+        value, slope = _plain_branch(p, q, soft + LOG2_E * tl.maximum(x, 0.0), gamma, GAMMA,
+                                     CONSTANT, FAST)
     return value, slope, p
+
+
+@triton.jit
+def _positive(x, p, q, soft, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr,
+              FAST: tl.constexpr):
+    """Value in bits and negated slope of a positive: the mirror image."""
+    return _plain_branch(q, p, soft + LOG2_E * tl.maximum(-x, 0.0), gamma, GAMMA, CONSTANT, FAST)
 
 
 @triton.jit
@@ -143,6 +151,27 @@ def _store(pointer, at, value, end, PARTIAL: tl.constexpr):
 
 
 @triton.jit
+def _tiles(data, numbers, first, end, first_col, last_row, COLS: tl.constexpr,
+           DENSE: tl.constexpr, GAMMA_POS: tl.constexpr, GAMMA_NEG: tl.constexpr,
+           MARGIN: tl.constexpr, HIGH: tl.constexpr, CONSTANT: tl.constexpr, LOSS: tl.constexpr,
+           STATISTICS: tl.constexpr, KNOWN: tl.constexpr, FAST: tl.constexpr,
+           WIDTH: tl.constexpr, BLOCK: tl.constexpr, PARTIAL: tl.constexpr):
+    """The entries from ``first`` to ``end`` of a program, tile by tile, and their sums.
+
+    Only with PARTIAL the last tile need not be full.
+    """
+    zero = tl.zeros([BLOCK // WIDTH], tl.float32)
+    sums = (zero, zero, zero, zero, zero, zero, zero)
+    for begin in range(first, end, BLOCK):
+        sums = _tile(sums, data, numbers, begin, end, first_col, last_row, COLS, DENSE, GAMMA_POS,
+                     GAMMA_NEG, MARGIN, HIGH, CONSTANT, LOSS, STATISTICS, KNOWN, FAST, WIDTH,
+                     BLOCK, PARTIAL)
+    loss, p_pos, p_neg, n_pos, n_neg, n_over, n_known = sums
+    return (tl.sum(loss, 0), tl.sum(p_pos, 0), tl.sum(p_neg, 0), tl.sum(n_pos, 0),
+            tl.sum(n_neg, 0), tl.sum(n_over, 0), tl.sum(n_known, 0))
+
+
+@triton.jit
 def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constexpr,
           DENSE: tl.constexpr, GAMMA_POS: tl.constexpr, GAMMA_NEG: tl.constexpr,
           MARGIN: tl.constexpr, HIGH: tl.constexpr, CONSTANT: tl.constexpr, LOSS: tl.constexpr,
@@ -154,16 +183,18 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
     :func:`_positives` makes them, row by row.
     """
     logits, targets, row_weight, col_weight, entry_weight, upstream, values, grad = data
-    gamma_pos, gamma_neg, scale_pos, scale_neg, clip, threshold, threshold_low, ignore = numbers
-    loss, p_pos, p_neg, n_pos, n_neg, n_under, n_known = sums
+    gamma_pos, gamma_neg, scale_pos, scale_neg, clip, under, ignore = numbers
+    loss, p_pos, p_neg, n_pos, n_neg, n_over, n_known = sums
     MIXED: tl.constexpr = DENSE or COLS < TINY_CLASSES
     lane = tl.arange(0, WIDTH)[None, :]
     group = begin + tl.arange(0, BLOCK // WIDTH)[:, None] * WIDTH
     at = group + lane
     # COLS is a constant: no division. Where it is a multiple of WIDTH, a group shares its row.
     flat = first_col + (group if COLS % WIDTH == 0 else at)
-    row = tl.minimum((flat.to(tl.uint32) // COLS).to(tl.int32), last_row)
+    row = (flat.to(tl.uint32) // COLS).to(tl.int32)
     col = flat - row * COLS
+    if PARTIAL:
+        row = tl.minimum(row, last_row)
 
     x = _load(logits, at, end, PARTIAL).to(tl.float32)
     if DENSE:
@@ -172,30 +203,31 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
             y = y.to(tl.int32)
         y = y.to(tl.float32)
         known = y != ignore
-        y = tl.where(known, y, 0.0)
-        positive = y > 0.5
     else:
         label = tl.load(targets + row)
         known = label != ignore
         positive = label.to(tl.int32) - col == (lane if COLS % WIDTH == 0 else 0)
         y = positive.to(tl.float32)
-    weight = known.to(tl.float32)
+    weight, counted = 1.0, known
     if row_weight is not None:
-        weight *= tl.load(row_weight + row).to(tl.float32)
+        weight = tl.load(row_weight + row).to(tl.float32)
     if col_weight is not None:
         weight *= tl.load(col_weight + (col + lane if COLS % WIDTH == 0 else col)).to(tl.float32)
     if entry_weight is not None:
         weight *= _load(entry_weight, at, end, PARTIAL).to(tl.float32)
+    if row_weight is not None or col_weight is not None or entry_weight is not None:
+        counted = known & (weight != 0)
     if PARTIAL:
-        weight = tl.where(at < end, weight, 0.0)
-    counted = weight != 0
-    x = tl.where(counted, x, 0.0)  # what does not count may be anything
+        counted &= at < end
 
+    # What does not count may be anything: a negative at -inf is 0 in all respects.
     if MIXED:
+        x = tl.where(counted, x, -float('inf'))
+        y = tl.where(counted, y, 0.0)
         p, q, soft = _sigmoid(x, FAST)
-        value, slope = _plain_branch(q, p, tl.maximum(-x, 0.0) + soft, gamma_pos, GAMMA_POS,
-                                     CONSTANT, FAST)
-        share, rest = y * scale_pos, (1.0 - y) * scale_neg
+        value, slope = _positive(x, p, q, soft, gamma_pos, GAMMA_POS, CONSTANT, FAST)
+        share = y * (weight * scale_pos)
+        rest = weight * scale_neg - y * (weight * scale_neg)
         value = tl.where(y == 0, 0.0, share * value)  # it may be infinite
         slope *= -share
         if MARGIN:
@@ -203,21 +235,24 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
                                                 FAST)
             value += rest * other
         else:
-            other, other_slope = _plain_branch(p, q, tl.maximum(x, 0.0) + soft, gamma_neg,
+            other, other_slope = _plain_branch(p, q, soft + LOG2_E * tl.maximum(x, 0.0), gamma_neg,
                                                GAMMA_NEG, CONSTANT, FAST)
             value += tl.where(y == 1, 0.0, rest * other)
         slope += rest * other_slope
-        value *= weight
-        slope *= weight
         if LOSS:
             loss += tl.sum(value, 1)
+        if values is not None:
+            value *= LN2
     else:
+        negative = counted & (positive == 0)
+        x = tl.where(negative, x, -float('inf'))
         value, slope, p = _negative(x, gamma_neg, clip, GAMMA_NEG, MARGIN, HIGH, CONSTANT, FAST)
+        value *= weight
         slope *= weight * scale_neg
         if LOSS:
-            loss += tl.sum(tl.where(positive, 0.0, value * weight), 1)
+            loss += tl.sum(value, 1)
         if values is not None:
-            value *= weight * scale_neg
+            value *= LN2 * scale_neg
     if upstream is not None:
         slope *= _load(upstream, at, end, PARTIAL).to(tl.float32)
     if values is not None:
@@ -225,17 +260,19 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
     if grad is not None:
         _store(grad, at, slope, end, PARTIAL)
 
-    if STATISTICS:
-        negative = counted & (positive == 0)
-        n_neg += tl.sum(negative.to(tl.float32), 1)
-        p_neg += tl.sum(tl.where(negative, p, 0.0), 1)
-        n_under += tl.sum((negative & ((x - threshold) - threshold_low <= 0)).to(tl.float32), 1)
+    if STATISTICS:  # what does not count has p 0 and is not over the margin
+        n_over += tl.sum(((y <= 0.5) & (x > under)).to(tl.float32), 1)
         if MIXED:
-            n_pos += tl.sum((counted & positive).to(tl.float32), 1)
-            p_pos += tl.sum(tl.where(counted & positive, p, 0.0), 1)
+            n_pos += tl.sum((y > 0.5).to(tl.float32), 1)
+            n_neg += tl.sum(tl.where(counted, tl.full(x.shape, 1.0, tl.float32), 0.0), 1)  # of both
+            p_pos += tl.sum(tl.where(y > 0.5, p, 0.0), 1)
+            p_neg += tl.sum(tl.where(y > 0.5, 0.0, p), 1)
+        else:
+            n_neg += tl.sum(negative.to(tl.float32), 1)
+            p_neg += tl.sum(p, 1)
     if KNOWN and MIXED:
         n_known += tl.sum((known & (at < end)).to(tl.float32), 1)
-    return loss, p_pos, p_neg, n_pos, n_neg, n_under, n_known
+    return loss, p_pos, p_neg, n_pos, n_neg, n_over, n_known
 
 
 @triton.jit
@@ -244,7 +281,7 @@ def _positives(data, numbers, count, first_col, last_row, COLS: tl.constexpr,
                STATISTICS: tl.constexpr, KNOWN: tl.constexpr, FAST: tl.constexpr):
     """What the rows of a program have at their labels, written over what the tiles left there."""
     logits, targets, row_weight, col_weight, entry_weight, upstream, values, grad = data
-    gamma_pos, gamma_neg, scale_pos, scale_neg, clip, threshold, threshold_low, ignore = numbers
+    gamma_pos, gamma_neg, scale_pos, scale_neg, clip, under, ignore = numbers
     loss = tl.zeros([ROWS], tl.float32)
     p_pos, n_pos, n_known = loss, loss, loss
     for begin in range(0, last_row + 1, ROWS):
@@ -269,18 +306,17 @@ def _positives(data, numbers, count, first_col, last_row, COLS: tl.constexpr,
         hit &= weight != 0
         x = tl.load(logits + at, mask=hit, other=0).to(tl.float32)
         p, q, soft = _sigmoid(x, FAST)
-        value, slope = _plain_branch(q, p, tl.maximum(-x, 0.0) + soft, gamma_pos, GAMMA_POS,
-                                     CONSTANT, FAST)
+        value, slope = _positive(x, p, q, soft, gamma_pos, GAMMA_POS, CONSTANT, FAST)
         value *= weight
         slope *= weight * -scale_pos
         if upstream is not None:
             slope *= tl.load(upstream + at, mask=hit, other=0).to(tl.float32)
         if values is not None:
-            tl.store(values + at, value * scale_pos, mask=hit)
+            tl.store(values + at, value * (LN2 * scale_pos), mask=hit)
         if grad is not None:
             tl.store(grad + at, slope.to(grad.dtype.element_ty), mask=hit)
         if LOSS:
-            loss += value
+            loss += tl.where(hit, value, 0.0)
         if STATISTICS:
             n_pos += hit.to(tl.float32)
             p_pos += tl.where(hit, p, 0.0)
@@ -314,8 +350,8 @@ def _finish(sums, loss, done, entries, MEAN: tl.constexpr):
 @triton.jit(do_not_specialize=['entries', 'ignore'])
 def one_pass_kernel(logits, targets, row_weight, col_weight, entry_weight, upstream, factor,
                     values, grad, sums, loss, done, entries, span, gamma_pos, gamma_neg,
-                    scale_pos, scale_neg, clip, threshold, threshold_low, ignore,
-                    COLS: tl.constexpr, DENSE: tl.constexpr, GAMMA_POS: tl.constexpr,
+                    scale_pos, scale_neg, clip, under, ignore, COLS: tl.constexpr,
+                    DENSE: tl.constexpr, GAMMA_POS: tl.constexpr,
                     GAMMA_NEG: tl.constexpr, MARGIN: tl.constexpr, HIGH: tl.constexpr,
                     CONSTANT: tl.constexpr, STATISTICS: tl.constexpr, MEAN: tl.constexpr,
                     FAST: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
@@ -351,22 +387,21 @@ def one_pass_kernel(logits, targets, row_weight, col_weight, entry_weight, upstr
         scale_pos *= tl.load(factor).to(tl.float32)
         scale_neg *= tl.load(factor).to(tl.float32)
     data = (logits, targets, row_weight, col_weight, entry_weight, upstream, values, grad)
-    numbers = (gamma_pos, gamma_neg, scale_pos, scale_neg, clip, threshold, threshold_low, ignore)
+    numbers = (gamma_pos, gamma_neg, scale_pos, scale_neg, clip, under, ignore)
 
-    zero = tl.zeros([BLOCK // WIDTH], tl.float32)
-    found = (zero, zero, zero, zero, zero, zero, zero)
-    full = count // BLOCK
-    for tile in range(full):
-        found = _tile(found, data, numbers, tile * BLOCK, count, first_col, last_row, COLS, DENSE,
-                      GAMMA_POS, GAMMA_NEG, MARGIN, HIGH, CONSTANT, LOSS, STATISTICS, MEAN, FAST,
-                      WIDTH, BLOCK, False)
-    if full * BLOCK < count:
-        found = _tile(found, data, numbers, full * BLOCK, count, first_col, last_row, COLS, DENSE,
-                      GAMMA_POS, GAMMA_NEG, MARGIN, HIGH, CONSTANT, LOSS, STATISTICS, MEAN, FAST,
-                      WIDTH, BLOCK, True)
-    total = tl.sum(found[0], 0).to(tl.float64)
-    p_pos, n_pos, known = tl.sum(found[1], 0), tl.sum(found[3], 0), tl.sum(found[6], 0)
-    if not DENSE and COLS >= TINY_CLASSES:
+    whole = count // BLOCK * BLOCK
+    total, p_pos, p_neg, n_pos, n_neg, n_over, known = _tiles(
+        data, numbers, 0, whole, first_col, last_row, COLS, DENSE, GAMMA_POS, GAMMA_NEG, MARGIN,
+        HIGH, CONSTANT, LOSS, STATISTICS, MEAN, FAST, WIDTH, BLOCK, False)
+    rest = _tiles(
+        data, numbers, whole, count, first_col, last_row, COLS, DENSE, GAMMA_POS, GAMMA_NEG,
+        MARGIN, HIGH, CONSTANT, LOSS, STATISTICS, MEAN, FAST, WIDTH, TAIL, True)
+    total = total.to(tl.float64) + rest[0]
+    p_pos, p_neg, n_pos = p_pos + rest[1], p_neg + rest[2], n_pos + rest[3]
+    n_neg, n_over, known = n_neg + rest[4], n_over + rest[5], known + rest[6]
+    if DENSE or COLS < TINY_CLASSES:
+        n_neg -= n_pos
+    else:
         tl.debug_barrier()  # the tiles of this program are written
         cost, p_pos, n_pos, known = _positives(
             data, numbers, count, first_col, last_row, COLS, GAMMA_POS, CONSTANT, LOSS,
@@ -375,13 +410,13 @@ def one_pass_kernel(logits, targets, row_weight, col_weight, entry_weight, upstr
         p_pos, n_pos, known = tl.sum(p_pos, 0), tl.sum(n_pos, 0), tl.sum(known, 0)
     if LOSS:
         mine = sums + (1 + program) * SUMS
-        tl.store(mine, total)
+        tl.store(mine, total * LN2)
         if STATISTICS:
             tl.store(mine + 1, p_pos.to(tl.float64))
-            tl.store(mine + 2, tl.sum(found[2], 0).to(tl.float64))
+            tl.store(mine + 2, p_neg.to(tl.float64))
             tl.store(mine + 3, n_pos.to(tl.float64))
-            tl.store(mine + 4, tl.sum(found[4], 0).to(tl.float64))
-            tl.store(mine + 5, tl.sum(found[5], 0).to(tl.float64))
+            tl.store(mine + 4, n_neg.to(tl.float64))
+            tl.store(mine + 5, (n_neg - n_over).to(tl.float64))
         if MEAN:
             tl.store(mine + 6, known.to(tl.float64))
         _finish(sums, loss, done, entries, MEAN)
