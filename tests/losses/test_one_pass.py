@@ -39,6 +39,12 @@ def random_batch(kind, rows=37, cols=21, dtype=torch.float32, seed=0):
     return logits, hot.long() if kind == 'multi-hot' else hot
 
 
+def assert_within(found, expected, relative, absolute):
+    """The one or the other, entry by entry."""
+    error = abs(found.double().numpy() - expected)
+    np.testing.assert_array_less(error, np.maximum(relative * abs(expected), absolute) * (1 + 1e-9))
+
+
 def loss_and_grad(loss, logits, target, upstream_seed=7, **kwargs):
     leaf = logits.detach().clone().requires_grad_()
     value = loss(leaf, target, **kwargs)
@@ -67,9 +73,10 @@ def test_value_and_gradient_equal_the_float64_definition(backend, gamma, clip, c
         value.sum().backward()
         expected, slope = reference.asymmetric_loss(x.double(), y.double(), gamma, gamma, clip,
                                                     constant_weight=constant)
-        np.testing.assert_allclose(value.detach(), expected, rtol=1e-5, atol=1e-30)
-        atol = 1e-6 if target == 0.3 else 1e-30  # the branches of a soft target cancel
-        np.testing.assert_allclose(leaf.grad, slope, rtol=1e-5, atol=atol)
+        tiny = 1e-6 if backend == 'triton' else 1e-30  # the contract of the path
+        assert_within(value.detach(), expected, 1e-5, tiny)
+        # The branches of a soft target cancel.
+        assert_within(leaf.grad, slope, 1e-5, 2e-6 if target == 0.3 else tiny)
 
 
 @pytest.mark.parametrize('kind', ['index', 'multi-hot', 'soft'])

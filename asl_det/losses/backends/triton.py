@@ -100,6 +100,7 @@ def start(launch: Launch) -> None:
 
 def scale_(grad: Tensor, factor: Tensor, correction: Union[float, Tensor] = 1.0) -> Tensor:
     """Multiply a contiguous ``grad`` in place by 0-dim numbers; no traffic where that is by 1."""
+    correction = correction if isinstance(correction, Tensor) else None  # numbers are 1
     block = LARGEST_BLOCK
     start(Launch(kernels.scale_kernel, min(triton.cdiv(grad.numel(), block), PROGRAMS),
                  (grad, factor, correction, grad.numel()), dict(BLOCK=block)))

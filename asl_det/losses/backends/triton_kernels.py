@@ -21,6 +21,11 @@ TINY_CLASSES = tl.constexpr(8)  # with fewer, every entry takes both branches
 
 
 @triton.jit
+def _exp2(x):
+    return tl.exp2(x)  # one instruction everywhere
+
+
+@triton.jit
 def _log2(x, FAST: tl.constexpr):
     if FAST:
         result = tl.inline_asm_elementwise('lg2.approx.ftz.f32 $0, $1;', '=f,f', [x],
@@ -48,8 +53,8 @@ def _log2_of_sum(t, u, FAST: tl.constexpr):
 
 
 @triton.jit
-def _power(base, exponent, GAMMA: tl.constexpr, FAST: tl.constexpr):
-    """base^exponent; GAMMA is the exponent if it is 0, 1, 2, 3 or 4."""
+def _power(base, GAMMA: tl.constexpr):
+    """base^GAMMA for 0, 1, 2, 3 or 4."""
     if GAMMA == 0:
         result = tl.full(base.shape, 1.0, tl.float32)
     elif GAMMA == 1:
@@ -58,31 +63,32 @@ def _power(base, exponent, GAMMA: tl.constexpr, FAST: tl.constexpr):
         result = base * base
     elif GAMMA == 3:
         result = base * base * base
-    elif GAMMA == 4:
+    else:
         square = base * base
         result = square * square
-    else:
-        result = tl.exp2(exponent * _log2(tl.maximum(base, SMALL), FAST))
     return result
 
 
 @triton.jit
 def _sigmoid(x, FAST: tl.constexpr):
-    """p, 1 - p and log2(1 + exp(-|x|))."""
-    e = tl.exp2(tl.abs(x) * -LOG2_E)
+    """p, 1 - p, and -log2 of 1 - p and of p."""
+    e = _exp2(tl.abs(x) * -LOG2_E)
     u = 1.0 + e
     larger = _reciprocal(u, FAST)
     smaller = e * larger
     p = tl.where(x >= 0, larger, smaller)
     q = tl.where(x >= 0, smaller, larger)
-    return p, q, _log2_of_sum(e, u, FAST)
+    soft = _log2_of_sum(e, u, FAST)
+    return p, q, soft + LOG2_E * tl.maximum(x, 0.0), soft + LOG2_E * tl.maximum(-x, 0.0)
 
 
 @triton.jit
-def _plain_branch(p, q, bits, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr,
-                  FAST: tl.constexpr):
+def _plain_branch(p, q, bits, mirror_bits, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr):
     """p^gamma * bits with bits = -log2(1 - p); and the derivative of p^gamma * -log(1 - p)."""
-    weight = _power(p, gamma, GAMMA, FAST)
+    if GAMMA < 0:
+        weight = _exp2(-gamma * mirror_bits)
+    else:
+        weight = _power(p, GAMMA)
     slope = p
     if not CONSTANT and GAMMA != 0:
         slope = p + (gamma * LN2) * (tl.minimum(bits, 1000.0) * q)  # not inf * 0
@@ -103,7 +109,10 @@ def _margin_branch(p, q, gamma, clip, GAMMA: tl.constexpr, HIGH: tl.constexpr,
     slope = _reciprocal(u, FAST)
     if GAMMA == 0:
         return bits, tl.where(p_m == 0, 0.0, slope * (p * q))
-    below = _power(p_m, gamma - 1.0, GAMMA - 1 if GAMMA > 0 else -1, FAST)  # p_m^(gamma - 1)
+    if GAMMA < 0:  # p_m^(gamma - 1)
+        below = _exp2((gamma - 1.0) * _log2(tl.maximum(p_m, SMALL), FAST))
+    else:
+        below = _power(p_m, GAMMA - 1)
     slope *= p_m
     if not CONSTANT:
         slope += (gamma * LN2) * bits
@@ -115,21 +124,13 @@ def _negative(x, gamma, clip, GAMMA: tl.constexpr, MARGIN: tl.constexpr, HIGH: t
               CONSTANT: tl.constexpr, FAST: tl.constexpr):
     """Value in bits and slope of a negative, all 0 at -inf, and its probability."""
     if MARGIN:  # the logarithm of a large sum is not needed, so signs need not be told apart
-        e = tl.minimum(tl.exp2(x * -LOG2_E), HUGE, propagate_nan=tl.PropagateNan.ALL)
+        e = tl.minimum(_exp2(x * -LOG2_E), HUGE, propagate_nan=tl.PropagateNan.ALL)
         p = _reciprocal(1.0 + e, FAST)
         value, slope = _margin_branch(p, e * p, gamma, clip, GAMMA, HIGH, CONSTANT, FAST)
     else:
-        p, q, soft = _sigmoid(x, FAST)
-        value, slope = _plain_branch(p, q, soft + LOG2_E * tl.maximum(x, 0.0), gamma, GAMMA,
-                                     CONSTANT, FAST)
+        p, q, neg_bits, pos_bits = _sigmoid(x, FAST)
+        value, slope = _plain_branch(p, q, neg_bits, pos_bits, gamma, GAMMA, CONSTANT)
     return value, slope, p
-
-
-@triton.jit
-def _positive(x, p, q, soft, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr,
-              FAST: tl.constexpr):
-    """Value in bits and negated slope of a positive: the mirror image."""
-    return _plain_branch(q, p, soft + LOG2_E * tl.maximum(-x, 0.0), gamma, GAMMA, CONSTANT, FAST)
 
 
 @triton.jit
@@ -224,8 +225,8 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
     if MIXED:
         x = tl.where(counted, x, -float('inf'))
         y = tl.where(counted, y, 0.0)
-        p, q, soft = _sigmoid(x, FAST)
-        value, slope = _positive(x, p, q, soft, gamma_pos, GAMMA_POS, CONSTANT, FAST)
+        p, q, neg_bits, pos_bits = _sigmoid(x, FAST)
+        value, slope = _plain_branch(q, p, pos_bits, neg_bits, gamma_pos, GAMMA_POS, CONSTANT)
         share = y * (weight * scale_pos)
         rest = weight * scale_neg - y * (weight * scale_neg)
         value = tl.where(y == 0, 0.0, share * value)  # it may be infinite
@@ -235,8 +236,8 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
                                                 FAST)
             value += rest * other
         else:
-            other, other_slope = _plain_branch(p, q, soft + LOG2_E * tl.maximum(x, 0.0), gamma_neg,
-                                               GAMMA_NEG, CONSTANT, FAST)
+            other, other_slope = _plain_branch(p, q, neg_bits, pos_bits, gamma_neg, GAMMA_NEG,
+                                               CONSTANT)
             value += tl.where(y == 1, 0.0, rest * other)
         slope += rest * other_slope
         if LOSS:
@@ -305,8 +306,8 @@ def _positives(data, numbers, count, first_col, last_row, COLS: tl.constexpr,
             weight *= tl.load(entry_weight + at, mask=hit, other=0).to(tl.float32)
         hit &= weight != 0
         x = tl.load(logits + at, mask=hit, other=0).to(tl.float32)
-        p, q, soft = _sigmoid(x, FAST)
-        value, slope = _positive(x, p, q, soft, gamma_pos, GAMMA_POS, CONSTANT, FAST)
+        p, q, neg_bits, pos_bits = _sigmoid(x, FAST)
+        value, slope = _plain_branch(q, p, pos_bits, neg_bits, gamma_pos, GAMMA_POS, CONSTANT)
         value *= weight
         slope *= weight * -scale_pos
         if upstream is not None:
@@ -426,7 +427,7 @@ def one_pass_kernel(logits, targets, row_weight, col_weight, entry_weight, upstr
 def scale_kernel(grad, factor, correction, entries, BLOCK: tl.constexpr):
     """Multiply ``grad`` in place by scalars that only the GPU knows; nothing moves where it is 1."""
     value = tl.load(factor).to(tl.float32)
-    if correction.dtype.is_ptr():  # of a mean
+    if correction is not None:  # of a mean
         value *= tl.load(correction).to(tl.float32)
     if value != 1.0:
         step = tl.num_programs(0).to(entries.dtype) * BLOCK
