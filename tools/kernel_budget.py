@@ -8,7 +8,7 @@ the kernel can not run at the speed of the memory.
 import argparse
 import sys
 
-from asl_det.analysis.kernel_budget import CASES, CHIPS, budget, count
+from asl_det.analysis.kernel_budget import CASES, CHIPS, budget, count, faults
 from asl_det.cli import one_line_errors
 from asl_det.losses.backends.triton import CONFIGS
 
@@ -34,12 +34,7 @@ def main() -> None:
             for config in CONFIGS if args.all_configs else CONFIGS[1:2]:
                 chip, case = CHIPS[name], CASES[case_name]
                 found = count(case, chip, config)
-                wrong = [text for text, bad in (
-                    (f'over {case.limit} instructions', found.instructions > case.limit),
-                    (f'over {case.mufu_limit} special functions', found.mufu > case.mufu_limit),
-                    ('calls', found.calls), ('spills', found.spills),
-                    ('narrow', 128 not in found.widths['LDG'] or found.widths['STG'] != [128])
-                ) if bad]
+                wrong = faults(case, found)
                 over += bool(wrong)
                 share = [f'{have / may:.0%}' for have, may in zip(
                     found[:2], budget(chip, case.dtype), strict=True)]

@@ -120,6 +120,17 @@ def count(case: Case, chip: Chip, config: Optional[triton.Config] = None) -> Cou
         registers=registers, warps=min(64, warps))
 
 
+def faults(case: Case, found: Count) -> List[str]:
+    """What a count has that the case may not have."""
+    return [text for text, bad in (
+        (f'over {case.limit} instructions', found.instructions > case.limit),
+        (f'over {case.mufu_limit} special functions', found.mufu > case.mufu_limit),
+        ('calls a subroutine', found.calls > 0),
+        ('spills registers', found.spills > 0),
+        ('narrow loads', 128 not in found.widths['LDG']),
+        ('narrow stores', found.widths['STG'] != [128])) if bad]
+
+
 def instructions(listing: str) -> list:
     """``(label in front or None, operation, label it jumps to or None)`` of every instruction."""
     found, label = [], None

@@ -201,7 +201,7 @@ class AsymmetricLoss(nn.Module):
         if avg_factor is not None and reduction == 'mean':
             reduction = 'sum'
             if isinstance(avg_factor, Tensor) and (is_traced() or avg_factor.device.type != 'cpu'):
-                factor = 1 / (avg_factor.detach() + EPS)
+                factor = (avg_factor.detach() + EPS).reciprocal()
             else:
                 scale = scale / (float(avg_factor) + EPS)
         adapts = self.adaptive is not None and self.training and torch.is_grad_enabled()

@@ -171,7 +171,9 @@ def _scaled_gradient(ctx, upstream: Tensor) -> Tensor:
     grad, ctx.grad = ctx.grad, None
     if grad is not None and backend == 'triton':
         return _backend(backend).scale_(grad, upstream, correction)
-    factor = (upstream.item() if on_host else upstream) * correction
+    factor = upstream.item() if on_host else upstream
+    if isinstance(correction, Tensor) or correction != 1:
+        factor = factor * correction
     if grad is None:  # half precision, or a second pass through a retained graph
         logits, *batch = ctx.saved_tensors
         batch, settings = Batch(*batch), ctx.settings

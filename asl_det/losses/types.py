@@ -4,6 +4,7 @@ import functools
 import math
 from typing import NamedTuple, Optional, Tuple, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,8 +83,8 @@ def margin_logit(clip: float) -> Tuple[float, float]:
 def last_under(clip: float) -> float:
     """The largest float32 whose probability is at or under the margin."""
     threshold = sum(margin_logit(clip))
-    pair = torch.tensor([threshold, -math.inf], dtype=torch.float32, device='cpu')
-    return float(pair[0] if pair[0].item() <= threshold else torch.nextafter(*pair))
+    nearest = np.float32(threshold)
+    return float(nearest if nearest <= threshold else np.nextafter(nearest, np.float32(-np.inf)))
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:

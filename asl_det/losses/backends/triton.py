@@ -73,7 +73,7 @@ def prepare(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bo
     if want_loss:  # the loss apart from the sums: it may be kept, and changed in place
         loss = torch.empty((), dtype=torch.float32, **kwargs)
         sums = torch.empty(1 + programs, kernels.SUMS.value, dtype=torch.float64, **kwargs)
-        done = _done(x.device, torch.cuda.current_stream(x.device).cuda_stream if x.is_cuda else 0)
+        done = _done(x.device, _stream(x.device))
     beside = [None if w is None else w.contiguous() for w in (
         batch.row_weight, batch.col_weight, batch.entry_weight, upstream, batch.factor)]
     targets = batch.targets.contiguous()
@@ -105,6 +105,10 @@ def scale_(grad: Tensor, factor: Tensor, correction: Union[float, Tensor] = 1.0)
     start(Launch(kernels.scale_kernel, min(triton.cdiv(grad.numel(), block), PROGRAMS),
                  (grad, factor, correction, grad.numel()), dict(BLOCK=block)))
     return grad
+
+
+def _stream(device: torch.device) -> int:
+    return torch.cuda.current_stream(device).cuda_stream if device.type == 'cuda' else 0
 
 
 @functools.lru_cache(maxsize=None)

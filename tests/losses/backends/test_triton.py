@@ -1,47 +1,113 @@
-"""The kernels compile for GPUs that are not here; test_one_pass.py checks what they compute."""
+"""The kernels without a GPU: what they compile to, and what a step starts.
+
+What they compute is checked beside the other paths, in test_agreement.py and test_one_pass.py.
+"""
 
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
+import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-CODE = '''
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from asl_det.losses.backends import triton as kernels
+from asl_det.losses import AsymmetricLoss, one_pass
 
-def compile(kernel, pointers, constants, target):
-    signature = {n: 'constexpr' if n in constants else pointers.get(n, 'fp32')
-                 for n in kernel.arg_names}
-    built = triton.compile(ASTSource(kernel, signature, constexprs=constants), target=target)
-    assert 'cubin' in built.asm
+pytest.importorskip('triton.backends')
+from asl_det.losses.backends import triton as backend  # noqa: E402
+from asl_det.losses.backends import triton_kernels as kernels  # noqa: E402
 
-for capability in (80, 90):
-    target = GPUTarget('cuda', capability, 32)
-    for dtype, dense, margin, gamma in (('fp32', False, True, 4), ('bf16', True, False, -1)):
-        floats = ('row_weight', 'col_weight', 'entry_weight', 'upstream', 'factor', 'values',
-                  'sums')
-        pointers = dict({n: '*fp32' for n in floats}, logits='*' + dtype, grad='*' + dtype,
-                        targets='*fp32' if dense else '*i64', entries='i64', cols='i32')
-        flags = {n: True for n in kernels._one_pass_kernel.arg_names
-                 if n.startswith(('HAS_', 'WANT_'))}
-        constants = dict(flags, GAMMA_POS=0, GAMMA_NEG=gamma, MARGIN=margin, CONSTANT=not margin,
-                         DENSE=dense, BLOCK=kernels.BLOCK, SUMS=kernels.SUMS)
-        compile(kernels._one_pass_kernel, pointers, constants, target)
-        compile(kernels._scale_kernel, dict(grad='*' + dtype, factor='*fp32', entries='i32'),
-                dict(BLOCK=kernels.BLOCK), target)
-print('compiled')
+COMPILE = '''
+import torch
+from asl_det.analysis.kernel_budget import CASES, CHIPS, count, faults
+from asl_det.losses.backends import triton as backend
+
+def check(chip, *names):
+    for name in names:
+        found = count(CASES[name], CHIPS[chip])
+        assert not faults(CASES[name], found), (chip, name, found)
+        print(chip, name)
+
+if torch.version.cuda is None:
+    backend.FAST = True
+check('A100', 'index-80')
+check('H100', 'index-80', 'index-80-bf16-gamma-2', 'index-1203', 'dense', 'statistics')
+check('B200', 'index-80-bf16')
+backend.FAST = False
+portable = count(CASES['index-80'], CHIPS['H100'])
+print(faults(CASES['index-80'], portable))
 '''
 
 
-def test_the_kernels_compile_for_ampere_and_hopper(tmp_path):
-    pytest.importorskip('triton.backends')
+def test_the_machine_code_of_the_kernels_keeps_to_its_budget(tmp_path):
+    """Also that a kernel over its budget would be found: the form without NVIDIA's instructions."""
     script = tmp_path / 'compile_kernels.py'
-    script.write_text(CODE)
+    script.write_text(COMPILE)
     environment = dict(os.environ, TRITON_CACHE_DIR=str(tmp_path))
     environment.pop('TRITON_INTERPRET', None)
     result = subprocess.run([sys.executable, '-W', 'ignore', str(script)], capture_output=True,
                             text=True, env=environment)
-    assert result.stdout.strip() == 'compiled', result.stderr[-2000:]
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert len(result.stdout.splitlines()) == 8 and 'over 40 instructions' in result.stdout
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is asked of torch; views cost a GPU nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if not function.is_view and function is not torch.ops.prim.device.default:
+            self.count[function._schema.name[6:]] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch):
+    """A function that makes CUDA tensors without CUDA, which can not be read, and the launches."""
+    launched = []
+    monkeypatch.setattr(backend, 'start', launched.append)
+    monkeypatch.setattr(backend, 'problem', lambda device: None)
+    monkeypatch.setattr(backend, '_stream', lambda device: 0)
+    backend._done.cache_clear()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield lambda *shape, dtype=torch.float32: torch.zeros(
+            shape, dtype=dtype, device='cuda'), launched
+    backend._done.cache_clear()
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('case', ['mean', 'number', 'tensor', 'statistics', 'dense', 'none'])
+def test_a_step_never_waits_for_the_gpu_and_starts_two_kernels(fake_gpu, case, dtype):
+    """Reading a fake tensor, which has no values, is an error, as it were to wait for a GPU."""
+    make, launched = fake_gpu
+    loss = AsymmetricLoss(reduction='none' if case == 'none' else 'mean')
+    loss.class_weight = make(80)
+    loss.want_statistics = case == 'statistics'
+    logits = make(128, 80, dtype=dtype).requires_grad_()
+    target = make(128, 80) if case == 'dense' else make(128, dtype=torch.int64)
+    avg_factor = dict(number=7.0, tensor=make()).get(case)
+    backend._done(logits.device, 0)  # once a stream
+    weight = make(128)
+    with Operations() as operations:
+        value = loss(logits, target, weight, avg_factor=avg_factor)
+        node = value.grad_fn
+        while not hasattr(node, 'plan'):
+            node = node.next_functions[0][0]
+        with torch.no_grad():  # as the engine does, which wants a GPU for such tensors
+            grad = one_pass._OnePass.backward(node, torch.ones_like(value), None)[0]
+    assert grad.shape == logits.shape and grad.dtype == dtype
+    assert len(launched) == 2
+    assert launched[0].kernel is kernels.one_pass_kernel
+    expected = Counter(empty=3, ones_like=1)  # gradient, loss, sums; the test's own
+    if case == 'none':
+        expected['empty'] += 1  # values; their sum is made too
+    if case == 'tensor':
+        expected.update(add=1, reciprocal=1)  # 1 / (avg_factor + eps)
+    if dtype == torch.bfloat16 and case in ('mean', 'statistics', 'dense', 'tensor'):
+        expected['mul'] += 1  # the incoming factor times that of the mean
+    assert operations.count == expected
