@@ -194,7 +194,8 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # threads do not s
 def _params(s: Settings) -> _Params:
     high, low = margin_logit(s.clip)
     return _Params(s.gamma_pos, s.gamma_neg, s.scale_pos, s.scale_neg, s.clip, 1 - s.clip,
-                   s.clip / (1 - s.clip), high, low, last_under(s.clip), s.constant_focus, s.ignore_index)
+                   s.clip / (1 - s.clip), high, low, last_under(s.clip), s.constant_focus,
+                   s.ignore_index)
 
 
 def _build(compiler: str, target: Path) -> None:

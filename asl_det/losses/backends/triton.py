@@ -113,7 +113,7 @@ def _stream(device: torch.device) -> int:
 
 @functools.lru_cache(maxsize=None)
 def _done(device: torch.device, stream: int) -> Tensor:
-    """How many programs of a launch have ended: 0 between launches, which a stream puts in order."""
+    """How many programs of a launch have ended: 0 between the launches of a stream."""
     return torch.zeros((), dtype=torch.int32, device=device)
 
 

@@ -85,10 +85,7 @@ def _sigmoid(x, FAST: tl.constexpr):
 @triton.jit
 def _plain_branch(p, q, bits, mirror_bits, gamma, GAMMA: tl.constexpr, CONSTANT: tl.constexpr):
     """p^gamma * bits with bits = -log2(1 - p); and the derivative of p^gamma * -log(1 - p)."""
-    if GAMMA < 0:
-        weight = _exp2(-gamma * mirror_bits)
-    else:
-        weight = _power(p, GAMMA)
+    weight = _exp2(-gamma * mirror_bits) if GAMMA < 0 else _power(p, GAMMA)
     slope = p
     if not CONSTANT and GAMMA != 0:
         slope = p + (gamma * LN2) * (tl.minimum(bits, 1000.0) * q)  # not inf * 0
@@ -99,10 +96,7 @@ def _plain_branch(p, q, bits, mirror_bits, gamma, GAMMA: tl.constexpr, CONSTANT:
 def _margin_branch(p, q, gamma, clip, GAMMA: tl.constexpr, HIGH: tl.constexpr,
                    CONSTANT: tl.constexpr, FAST: tl.constexpr):
     """The same with p - clip in the place of p, nothing at or under the margin."""
-    if HIGH:  # of two forms the one whose parts are smaller
-        p_m = (1.0 - clip) - q
-    else:
-        p_m = p - clip
+    p_m = (1.0 - clip) - q if HIGH else p - clip  # the form whose parts are smaller
     p_m = tl.maximum(p_m, 0.0, propagate_nan=tl.PropagateNan.ALL)
     u = q + clip
     bits = -_log2_of_sum(-p_m, u, FAST)
@@ -136,11 +130,8 @@ def _negative(x, gamma, clip, GAMMA: tl.constexpr, MARGIN: tl.constexpr, HIGH: t
 @triton.jit
 def _load(pointer, at, end, PARTIAL: tl.constexpr):
     """The entries at ``at``, in their dtype; 0 from ``end`` on."""
-    if PARTIAL:
-        result = tl.load(pointer + at, mask=at < end, other=0)
-    else:  # without a mask, so that a thread loads 16 bytes at once
-        result = tl.load(pointer + at)
-    return result
+    # Without a mask a thread loads 16 bytes at once.
+    return tl.load(pointer + at, mask=at < end, other=0) if PARTIAL else tl.load(pointer + at)
 
 
 @triton.jit
@@ -425,7 +416,7 @@ def one_pass_kernel(logits, targets, row_weight, col_weight, entry_weight, upstr
 
 @triton.jit(do_not_specialize=['entries'])
 def scale_kernel(grad, factor, correction, entries, BLOCK: tl.constexpr):
-    """Multiply ``grad`` in place by scalars that only the GPU knows; nothing moves where it is 1."""
+    """Multiply ``grad`` in place by numbers that only the GPU knows; 1 moves nothing."""
     value = tl.load(factor).to(tl.float32)
     if correction is not None:  # of a mean
         value *= tl.load(correction).to(tl.float32)

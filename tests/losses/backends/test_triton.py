@@ -111,3 +111,61 @@ def test_a_step_never_waits_for_the_gpu_and_starts_two_kernels(fake_gpu, case, d
     if dtype == torch.bfloat16 and case in ('mean', 'statistics', 'dense', 'tensor'):
         expected['mul'] += 1  # the incoming factor times that of the mean
     assert operations.count == expected
+
+
+interpreted = pytest.mark.skipif(not backend.INTERPRETED, reason='needs the interpreter')
+
+
+def step(logits, target, **options):
+    """Loss, statistics and gradient by the kernels."""
+    leaf = logits.clone().requires_grad_()
+    loss = AsymmetricLoss(impl='triton', **options)
+    loss.want_statistics = True
+    value = loss(leaf, target)
+    value.backward()
+    return [value.detach(), *loss.statistics, leaf.grad]
+
+
+@interpreted
+@pytest.mark.parametrize('cols', [80, 21, 4])
+def test_tiles_programs_and_tuning_change_nothing(monkeypatch, cols):
+    """One program, many, and the path of large inputs, on full tiles and on those that are not."""
+    rows = 2500 // cols
+    logits = torch.randn(rows, cols) * 3 - 2
+    target = torch.randint(-1, cols + 1, (rows,))
+    expected = step(logits, target)
+    found = []
+    for options in (dict(BLOCK=256), dict(PROGRAMS=1), dict(BLOCK=128, PROGRAMS=2), dict(SMALL=0)):
+        with monkeypatch.context() as patch:
+            for name, value in options.items():
+                patch.setattr(backend, name, value)
+            found.append(step(logits, target))
+    for other in found:
+        torch.testing.assert_close(other[:6], expected[:6], rtol=1e-6, atol=0)
+        assert torch.equal(other[6], expected[6])
+    assert torch.equal(backend._done(logits.device, 0), torch.tensor(0, dtype=torch.int32))
+
+
+@interpreted
+def test_sums_of_programs_are_exact_above_16777216_and_do_not_depend_on_who_ends_last():
+    import triton
+
+    @triton.jit
+    def finish(sums, loss, done, entries):
+        kernels._finish(sums, loss, done, entries, True)
+
+    programs, entries = 600, 600 * backend.LARGEST_SPAN
+    counts = torch.randint(1, backend.LARGEST_SPAN, (programs, kernels.SUMS.value)).double()
+    counts[0] = 1
+    results = []
+    for started in (programs - 1, 0):  # the first of this launch ends last, or the last
+        sums = torch.full((1 + programs, kernels.SUMS.value), float('nan'), dtype=torch.float64)
+        sums[1:] = counts
+        loss, done = torch.zeros(()), torch.tensor(started, dtype=torch.int32)
+        finish[(programs,)](sums, loss, done, entries)
+        results.append(sums[0].clone())
+    total = counts.sum(0)
+    assert total[4] > 2**24 and torch.equal(results[1][:7], total[:7])
+    assert torch.equal(results[0], results[1])
+    assert results[1][7] == entries / total[6]
+    assert loss == pytest.approx(float(total[0] * entries / total[6]), rel=1e-6)
