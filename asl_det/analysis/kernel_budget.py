@@ -49,7 +49,7 @@ class Count(NamedTuple):
     per_row: float  #: a row: its positive
     per_program: int  #: besides, once a program
     widths: Dict[str, List[int]]  #: bits of the loads of logits and stores of gradients
-    calls: int  #: calls of subroutines
+    calls: int  #: calls of subroutines in the loops over tiles and rows
     spills: int  #: loads and stores of spilled registers
     registers: int
     warps: int  #: resident a processor, of 64
@@ -107,6 +107,8 @@ def count(case: Case, chip: Chip, config: Optional[triton.Config] = None) -> Cou
     code = instructions(listing)
     tiles, rows = _loops(code)
     entries = sum(_bits(op) for op in tiles if op.startswith('STG')) / (8 * case.dtype.itemsize)
+    # For the A100 a loop may be left by a CALL that never comes back: no subroutine, no RET.
+    returns = any(op.startswith('RET') for _, op, _ in code)
     warps = 65536 // (32 * 8 * -(-registers // 8)) // config.num_warps * config.num_warps
     return Count(
         instructions=len(tiles) / entries,
@@ -115,7 +117,7 @@ def count(case: Case, chip: Chip, config: Optional[triton.Config] = None) -> Cou
         per_program=len(code) - len(tiles) - len(rows),
         widths={kind: sorted({_bits(op) for op in tiles if op.startswith(kind)})
                 for kind in ('LDG', 'STG')},
-        calls=sum(op.startswith('CALL') for _, op, _ in code),
+        calls=sum(op.startswith('CALL') for op in [*tiles, *rows]) if returns else 0,
         spills=sum(op.startswith(('LDL', 'STL')) for _, op, _ in code),
         registers=registers, warps=min(64, warps))
 
