@@ -19,11 +19,11 @@ def take_backend(monkeypatch):
             return
         if name == 'triton':
             pytest.importorskip('triton.backends')  # older ones have no interpreter
-            from asl_det.losses.backends import triton, triton_kernels
+            from asl_det.losses.backends import triton, triton_math
             if triton.INTERPRETED:
                 import rough
                 for function in ('exp2', 'log2', 'reciprocal'):
-                    monkeypatch.setattr(triton_kernels, f'_{function}', getattr(rough, function))
+                    monkeypatch.setattr(triton_math, function, getattr(rough, function))
 
         def chosen(impl, logits, batch):
             usual = choose(impl, logits, batch)
