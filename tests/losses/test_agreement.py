@@ -141,8 +141,8 @@ class Case:
             return np.maximum(1e-5 * size, 1e-6 * factor) + 1e-30, \
                 np.maximum(1e-5 * slope_size, 1e-6 * factor * abs(upstream)) + 1e-30
         each = factor / self.divisor()
-        plain = all(gamma in (0, 1, 2, 3, 4) for gamma in (self.gamma_pos, self.gamma_neg))
-        return max((1e-6 if plain else 2e-6) * size, 1e-8 * each.sum()) + 1e-30, \
+        # 1e-6 of the sum, and as much again for special functions as rough as documented.
+        return max(2e-6 * size, 1e-8 * each.sum()) + 1e-30, \
             np.maximum(1e-5 * slope_size, 1e-6 * each * abs(upstream)) + 1e-30
 
 
