@@ -1,8 +1,8 @@
 """Triton kernels for CUDA. Imported on demand: Triton may be missing.
 
 The fast path of a GPU. Its contract: value and gradient of an entry are within 1e-5 relative or
-1e-6 absolute of float64 for logits in [-120, 120], the sum within 1e-6 relative or 1e-8 an entry (2e-6
-where one entry makes it and its special functions err as far as documented);
+1e-6 absolute of float64 for logits in [-120, 120], the sum within 1e-6 relative or
+1e-8 an entry (2e-6 where one entry makes it and its special functions err as far as documented);
 everything is finite where the loss is, and a badly missed positive keeps its gradient. Closer
 than 1e-5 to the margin, a gradient with ``gamma_neg < 1``, which jumps there, may be that of the
 other side. The paths in C and torch keep 1e-5 relative throughout.
