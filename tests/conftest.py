@@ -14,6 +14,8 @@ import torch  # noqa: E402
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'  # before Triton is imported
 
+from mmengine.registry import DefaultScope  # noqa: E402
+
 import asl_det  # noqa: E402, F401  before any import of mmdet.models
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py
@@ -27,6 +29,12 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_scope():
+    yield
+    DefaultScope._instance_dict.clear()  # of a Runner: where the next test would look for classes
 
 
 @pytest.fixture
