@@ -10,7 +10,7 @@ from asl_det.registry import MODELS  # first: says what to install where mmdet i
 
 compat.install()
 
-from asl_det import hooks, losses, multilabel, package_weights, schedules  # noqa: E402
+from asl_det import detection, hooks, losses, multilabel, package_weights, schedules  # noqa: E402
 
 __version__ = '0.1.0'
-__all__ = ['MODELS', 'hooks', 'losses', 'multilabel', 'package_weights', 'schedules']
+__all__ = ['MODELS', 'detection', 'hooks', 'losses', 'multilabel', 'package_weights', 'schedules']

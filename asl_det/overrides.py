@@ -124,8 +124,8 @@ def set_lr(cfg: Config, lr: float) -> None:
     if not isinstance(optimizer, dict) or not optimizer.get('lr'):
         raise UserError(f'lr={lr}: the config has no optim_wrapper.optimizer.lr: give the keys '
                         'that it has with --cfg-options')
-    rates = [s for _, s in _schedulers(cfg) if _name(s).endswith('LR')]
-    peaks = [s.get('eta_max') for s in rates if _name(s) == 'OneCycleLR']
+    rates = [s for _, s in _schedulers(cfg) if type_name(s).endswith('LR')]
+    peaks = [s.get('eta_max') for s in rates if type_name(s) == 'OneCycleLR']
     if any(p != peaks[0] or not isinstance(p, (int, float)) for p in peaks):
         raise UserError(f'lr={lr}: the config has several values of eta_max for OneCycleLR '
                         f'({", ".join(map(str, peaks))}): give each with --cfg-options')
@@ -133,7 +133,7 @@ def set_lr(cfg: Config, lr: float) -> None:
     for scheduler in rates:
         if scheduler.get('eta_min'):
             scheduler.eta_min *= factor
-        if _name(scheduler) == 'OneCycleLR':
+        if type_name(scheduler) == 'OneCycleLR':
             scheduler.eta_max = lr
     optimizer.lr = lr
     if 'lr' in cfg:
@@ -161,7 +161,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
         return
     factor = runner.world_size * cfg.train_dataloader.batch_size / scale['base_batch_size']
     for where, scheduler in _schedulers(dict(param_scheduler=runner.param_schedulers)):
-        if _name(scheduler) == 'OneCycleLR':
+        if type_name(scheduler) == 'OneCycleLR':
             peak = scheduler['eta_max']
             scheduler['eta_max'] = ([p * factor for p in peak] if isinstance(peak, (list, tuple))
                                     else peak * factor)
@@ -171,7 +171,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
 def without_amp(cfg: Config) -> bool:
     """Replace AmpOptimWrapper by OptimWrapper; returns whether there was one."""
     wrapper = cfg.get('optim_wrapper') or {}
-    if not wrapper.get('type') or _name(wrapper) != 'AmpOptimWrapper':
+    if not wrapper.get('type') or type_name(wrapper) != 'AmpOptimWrapper':
         return False
     wrapper.type = 'OptimWrapper'
     for name in ('loss_scale', 'dtype', 'use_fsdp'):
@@ -189,8 +189,9 @@ def drop_empty_schedules(runner: Runner) -> None:
     for s in list(schedulers):
         if s.get('convert_to_iter_based') and int(s.get('end', INF) * length) <= int(
                 s.get('begin', 0) * length):
-            runner.logger.warning(f'{_name(s)} from epoch {s.get("begin", 0):g} to {s["end"]:g} is '
-                                  f'less than an iteration ({length} an epoch) and left out')
+            runner.logger.warning(f'{type_name(s)} from epoch {s.get("begin", 0):g} to '
+                                  f'{s["end"]:g} is less than an iteration ({length} an epoch) '
+                                  'and left out')
             schedulers.remove(s)
 
 
@@ -201,7 +202,7 @@ def check_one_cycle(cfg: Config) -> None:
         by_epoch = s.get('by_epoch', True)
         length = loop.get('max_epochs' if by_epoch else 'max_iters')
         total = s.get('total_steps')
-        if _name(s) != 'OneCycleLR' or not total or not length:
+        if type_name(s) != 'OneCycleLR' or not total or not length:
             continue
         unit = 'epochs' if by_epoch else 'iterations'
         if min(length, s.get('end', length)) - s.get('begin', 0) > total:
@@ -282,7 +283,7 @@ def _check_read(cfg: Config, key: str) -> None:
 
 def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
     """Under one-cycle, mmengine takes every learning rate from ``eta_max``."""
-    cycles = [where for where, s in _schedulers(cfg) if _name(s) == 'OneCycleLR']
+    cycles = [where for where, s in _schedulers(cfg) if type_name(s) == 'OneCycleLR']
     if not cycles:
         return
     for key in options:
@@ -314,7 +315,7 @@ def _schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
     return walk(cfg.get('param_scheduler'), 'param_scheduler')
 
 
-def _name(node: Dict[str, Any]) -> str:
+def type_name(node: Dict[str, Any]) -> str:
     """The type of a dict, a name (with or without a scope) or a class, as a bare name."""
     kind = node['type']
     return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]

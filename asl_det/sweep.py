@@ -87,7 +87,8 @@ def sweep(config: str,
     made_with = versions()
     with hold(work_dir):
         seen: Dict[str, str] = {}
-        identities = {run: run_identity(load_config(config, settings[run]), seen) for run in runs}
+        identities = {run: run_identity(load_config(config, settings[run], quiet=True), seen)
+                      for run in runs}
         _check_records(folders, identities, anew)
         for run in runs:
             _write(folders[run] / RECORD, identities[run])
