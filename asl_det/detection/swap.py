@@ -97,8 +97,9 @@ def print_swaps(swaps: Sequence[Replacement]) -> None:
     if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
         return
     table = Table(box=SIMPLE_HEAD)
-    for name in ('loss', 'was', 'is'):
-        table.add_column(name, overflow='fold')
+    table.add_column('loss', no_wrap=True)
+    table.add_column('was', overflow='fold')
+    table.add_column('is', overflow='fold')
     for swap in swaps:
         new = _short(swap.new)
         if swap.prior is not None:
@@ -271,7 +272,7 @@ def _nothing(places: List[Place], where: Sequence[str]) -> str:
     if not places:
         return 'the model of the config has no loss'
     reasons: Dict[str, List[str]] = {}
-    for place in places:
+    for place in sorted(places, key=lambda place: not str(place.key).endswith('loss_cls')):
         why = place.why or (f'a {place.kind} head, which --loss-where {place.kind} asks for')
         reasons.setdefault(why, []).append(f'{place.path} {type_name(place.loss)}')
     return (f'the config has no classification loss to replace in {", ".join(where)} heads: '
