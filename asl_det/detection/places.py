@@ -103,6 +103,10 @@ def _kind(path: str, head: Dict[str, Any], key: str,
           loss: Dict[str, Any]) -> Tuple[Optional[str], str]:
     """Kind of the head, and the reason where there is none."""
     names = ancestry(head)
+    if path.startswith('teacher_'):
+        return None, 'of a teacher, which does not learn'
+    if head.get('with_cls') is False:
+        return None, 'the head predicts no classes'
     if key == 'loss':  # of a classifier of images
         return 'multilabel', ''
     if not str(key).endswith('loss_cls'):

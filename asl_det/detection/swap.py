@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from asl_det.detection.places import Place, find_losses, takes_sigmoid
+from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
 from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset
 from asl_det.errors import UserError
 from asl_det.losses import AsymmetricLoss
@@ -224,7 +224,9 @@ def _set_hooks(cfg: Config, swaps: List[Replacement]) -> None:
     priors: Dict[str, Optional[float]] = {}
     for swap in swaps:
         if swap.kind != 'multilabel':
-            head = swap.path.rpartition('.')[0].removeprefix('detector.')
+            head = swap.path.rpartition('.')[0].removeprefix('detector.')  # of semi-supervision
+            if head.split('.')[0] == 'rpn_head' and 'RPN' in ancestry(cfg.model):
+                head = head.replace('rpn_head', 'bbox_head', 1)  # as that detector calls it
             priors[head] = swap.prior if swap.prior is not None else priors.get(head)
     hooks = []
     for hook in cfg.get('custom_hooks') or []:

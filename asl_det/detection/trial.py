@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
@@ -13,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-from asl_det.detection.places import find_losses
+from asl_det.detection.places import ancestry, find_losses
 from asl_det.detection.swap import Replacement, swap_losses
 from asl_det.errors import UserError
 from asl_det.hooks.classifier_prior import set_prior
@@ -22,6 +23,7 @@ from asl_det.overrides import type_name
 from asl_det.registry import MODELS
 
 SIZE = 128
+FEWER = {'num_layers': 2, 'num_queries': 30, 'num_dn_queries': 10}
 # A small config of mmdet for every head class of its configs that has classes to predict by
 # sigmoid (or by softmax over proposals); what the kind of its loss is, swap_losses finds out.
 HEADS = {
@@ -61,7 +63,7 @@ HEADS = {
     'SOLOV2Head': 'solov2/solov2-light_r18_fpn_ms-3x_coco',
     'Shared2FCBBoxHead': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco',
     'Shared4Conv1FCBBoxHead': 'gn/mask-rcnn_r50_fpn_gn-all_2x_coco',
-    'StageCascadeRPNHead': 'cascade_rpn/cascade-rpn_r50-caffe_fpn_1x_coco',
+    'StageCascadeRPNHead': 'cascade_rpn/cascade-rpn_faster-rcnn_r50-caffe_fpn_1x_coco',
     'TOODHead': 'tood/tood_r50_fpn_1x_coco',
     'VFNetHead': 'vfnet/vfnet_r50_fpn_1x_coco',
     'YOLOFHead': 'yolof/yolof_r50-c5_8xb8-1x_coco',
@@ -85,13 +87,15 @@ class Trial(NamedTuple):
     reached: float
 
 
-def try_head(cfg: Config, loss: Optional[str], where: Optional[List[str]] = None) -> Trial:
+def try_head(cfg: Config, loss: Optional[str], where: Optional[List[str]] = None,
+             **options: Any) -> Trial:
     """Train one step, forward and backward, from the start that a training has.
 
     Args:
         cfg: of a detector. It is not changed.
         loss: as in :func:`asl_det.detection.swap_losses`; None: the config's.
         where: kinds of heads; None: all that the config has.
+        **options: of the loss.
 
     Raises:
         RuntimeError: if a replaced loss is 0 or a gradient is not finite.
@@ -100,7 +104,7 @@ def try_head(cfg: Config, loss: Optional[str], where: Optional[List[str]] = None
     swaps = []
     if loss is not None:
         kinds = {place.kind for place in find_losses(cfg.model)} - {None}
-        swaps = swap_losses(cfg, loss, where or sorted(kinds))
+        swaps = swap_losses(cfg, loss, where or sorted(kinds), **options)
     model = build_model(cfg)
     start_as_trained(model, cfg)
     found = [m for m in model.modules() if isinstance(m, AsymmetricLoss)]
@@ -108,11 +112,11 @@ def try_head(cfg: Config, loss: Optional[str], where: Optional[List[str]] = None
     for module in found:
         module.want_statistics = True
         module.register_forward_hook(lambda m, args, out: counts.append(m.statistics))
-    losses = training_step(model)
+    losses = training_step(model, masks=_has_masks(cfg.get('train_dataloader')))
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             raise RuntimeError(f'the gradient of {name} is not finite')
-    values = [v for k, v in losses.items() if k.endswith('loss_cls')]
+    values = [v for k, v in losses.items() if re.search(r'loss(_rpn|_anchor)?_cls$', k)]
     if swaps and not (values and all(map(math.isfinite, values)) and sum(values) > 0):
         raise RuntimeError(f'the losses of classes are {values}')
     negatives = sum(float(s.n_neg) for s in counts)
@@ -121,30 +125,76 @@ def try_head(cfg: Config, loss: Optional[str], where: Optional[List[str]] = None
 
 
 def head_config(name: str) -> Config:
-    """A config of mmdet whose model is small and needs no file: backbones of ResNet get thin."""
+    """A config of mmdet with a small model (narrow, if on a ResNet) that needs no file."""
     cfg = get_config(f'mmdet::{name}.py')
     model = cfg.model
-    for part in (model, model.get('backbone', {}), model.get('teacher_backbone', {})):
-        part.pop('init_cfg', None)
-    if isinstance(model.get('teacher_config'), str):
-        teacher = model.teacher_config.removeprefix('configs/')
-        model.teacher_config = get_config(f'mmdet::{teacher}')
-        model.teacher_config.model.backbone.init_cfg = None
     for key in ('teacher_ckpt', 'pretrained'):
         model.pop(key, None)
+    if isinstance(model.get('teacher_config'), str):
+        teacher = model.teacher_config.removeprefix('configs/')
+        model.teacher_config = dict(model=get_config(f'mmdet::{teacher}').model)
+    _without_files(model)
+    for stage in ('rpn', 'rpn_proposal'):
+        for part in (model.get('train_cfg') or {}, model.get('test_cfg') or {}):
+            if 'max_per_img' in part.get(stage, {}):
+                part[stage].max_per_img = 30
     if type_name(model.backbone) == 'ResNet' and 'shared_head' not in model.get('roi_head', {}):
-        model.backbone.base_channels = 16
         neck = model.neck[0] if isinstance(model.neck, list) else model.neck
-        width = neck.in_channels
-        neck.in_channels = [w // 4 for w in width] if isinstance(width, list) else width // 4
+        if 'DETRHead' in ancestry(model.get('bbox_head', {})):
+            model.backbone.base_channels = 16
+            neck.in_channels = [w // 4 for w in neck.in_channels]
+            _fewer(model)
+        else:
+            _narrow(model)
     return cfg
+
+
+def _without_files(node: Any) -> None:
+    """Leave out weights that would be downloaded, in place."""
+    if isinstance(node, dict) and (node.get('init_cfg') or {}).get('checkpoint'):
+        node['init_cfg'] = None
+    for value in node.values() if isinstance(node, dict) else node:
+        if isinstance(value, (dict, list)):
+            _without_files(value)
+
+
+def _fewer(node: Any) -> None:
+    """Few layers and queries of a DETR, in place."""
+    for key, value in node.items():
+        if key in FEWER and isinstance(value, int):
+            node[key] = min(value, FEWER[key])
+        elif isinstance(value, dict):
+            _fewer(value)
+
+
+def _narrow(node: Any) -> None:
+    """A quarter of all widths, in place."""
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            _narrow(item)
+    if not isinstance(node, dict):
+        return
+    if node.get('type') == 'ResNet':
+        node['base_channels'] = 64
+    for key, value in node.items():
+        if re.search(r'(^|_)(channels?|num_groups)$', str(key)):
+            node[key] = ([_quarter(v) for v in value] if isinstance(value, (list, tuple))
+                         else _quarter(value))
+        else:
+            _narrow(value)
+
+
+def _quarter(width: Any) -> Any:
+    return width // 4 if isinstance(width, int) and width >= 32 else width
 
 
 def build_model(config: Config) -> nn.Module:
     """The model of a config, in training mode, as it is built (not initialised)."""
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    return MODELS.build(config.model).train()
+    model = MODELS.build(config.model)
+    model.train()  # that of detectors with a teacher returns nothing
+    return model
 
 
 def start_as_trained(model: nn.Module, cfg: Config) -> None:
@@ -154,23 +204,28 @@ def start_as_trained(model: nn.Module, cfg: Config) -> None:
         if type_name(hook) == 'ClassifierPriorHook':
             for head in hook['heads']:
                 set_prior(model, head, hook['prior'])
-    MessageHub.get_current_instance().update_info('epoch', 0)  # the Runner keeps it; TOOD reads it
+    for name in ('epoch', 'iter'):  # the Runner keeps them; TOOD and YOLOX read them
+        MessageHub.get_current_instance().update_info(name, 0)
 
 
-def training_step(model: nn.Module, size: int = SIZE) -> Dict[str, float]:
+def training_step(model: nn.Module, size: int = SIZE, masks: bool = False) -> Dict[str, float]:
     """Forward and backward in mode 'loss' on two images of noise with three boxes.
 
     Returns:
         The losses as numbers.
     """
-    losses = model(**model.data_preprocessor(made_up_batch(size), True), mode='loss')
+    losses = model(**model.data_preprocessor(made_up_batch(size, masks), True), mode='loss')
     total, numbers = model.parse_losses(losses)
     total.backward()
     return {name: float(value) for name, value in numbers.items()}
 
 
-def made_up_batch(size: int = SIZE) -> Dict[str, Any]:
-    """Two images of noise ``(3, size, size)`` with boxes, masks and a map of classes."""
+def made_up_batch(size: int = SIZE, masks: bool = False) -> Dict[str, Any]:
+    """Two images of noise ``(3, size, size)`` with three boxes, and the masks of these.
+
+    With masks there is a map of classes too, as detectors with a semantic
+    branch want it.
+    """
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
 
@@ -179,14 +234,22 @@ def made_up_batch(size: int = SIZE) -> Dict[str, Any]:
         img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape,
         scale_factor=(1.0, 1.0)))
     boxes = torch.tensor([[10.0, 10, 60, 60], [50, 50, 120, 110], [70, 5, 90, 30]])
-    masks = np.zeros((len(boxes), *shape), np.uint8)
-    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
-        mask[top:bottom, left:right] = 1
-    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([1, 4, 4]),
-                                       masks=BitmapMasks(masks, *shape))
-    sample.gt_sem_seg = PixelData(sem_seg=torch.zeros(1, *shape, dtype=torch.uint8))
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([1, 4, 4]))
+    if masks:
+        drawn = np.zeros((len(boxes), *shape), np.uint8)
+        for mask, (left, top, right, bottom) in zip(drawn, boxes.int().tolist(), strict=True):
+            mask[top:bottom, left:right] = 1
+        sample.gt_instances.masks = BitmapMasks(drawn, *shape)
+        sample.gt_sem_seg = PixelData(sem_seg=torch.zeros(1, *shape, dtype=torch.uint8))
     images: Tensor = torch.randint(0, 255, (2, 3, *shape), dtype=torch.uint8)
     return dict(inputs=list(images), data_samples=[sample.clone(), sample.clone()])
+
+
+def _has_masks(node: Any) -> bool:
+    """Whether the annotations that a data loader's config loads have masks."""
+    if isinstance(node, dict):
+        return bool(node.get('with_mask')) or any(map(_has_masks, node.values()))
+    return isinstance(node, (list, tuple)) and any(map(_has_masks, node))
 
 
 def why_not(name: str, loss: Optional[str]) -> str:

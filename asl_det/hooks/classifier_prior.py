@@ -1,3 +1,4 @@
+import math
 from typing import Any, Dict, Iterator, List, Sequence
 
 from mmengine.hooks import Hook
@@ -11,8 +12,8 @@ from asl_det.registry import HOOKS
 
 # What mmdet's heads call the layers that predict classes.
 CLASSIFIERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls', 'vfnet_cls', 'tood_cls', 'rtm_cls',
-               'rpn_cls', 'reppoints_cls_out', 'cls_score', 'multi_level_conv_cls', 'convs_pred',
-               'cls_branches', 'aux_cls_branches', 'fc_cls')
+               'cls_prob_module', 'rpn_cls', 'reppoints_cls_out', 'cls_score',
+               'multi_level_conv_cls', 'convs_pred', 'cls_branches', 'aux_cls_branches', 'fc_cls')
 
 
 @HOOKS.register_module()
@@ -27,7 +28,8 @@ class ClassifierPriorHook(Hook):
     Args:
         prior: the probability, in (0, 1).
         heads: dotted names of the heads in the model, e.g. ``['bbox_head']``
-            or ``['roi_head.bbox_head']``; also as the end of a name.
+            or ``['roi_head.bbox_head']``; where there is none of the name, those
+            whose names end with it (``student.bbox_head``).
 
     Raises:
         UserError: if the model has no such head, or it has no classifier with
@@ -48,12 +50,12 @@ class ClassifierPriorHook(Hook):
         self._done = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        self._start(runner)  # mmengine calls this before the weights reach the model
+        self._set(runner)  # mmengine calls this before the weights reach the model
 
     def before_train(self, runner: Runner) -> None:
-        self._start(runner)
+        self._set(runner)
 
-    def _start(self, runner: Runner) -> None:
+    def _set(self, runner: Runner) -> None:
         if self._done:
             return
         self._done = True
@@ -69,9 +71,10 @@ def set_prior(model: nn.Module, head: str, prior: float) -> List[str]:
     Raises:
         UserError: as :class:`ClassifierPriorHook`.
     """
-    value, changed = bias_init_with_prob(prior), []
-    modules = {name: m for name, m in model.named_modules()
-               if name == head or name.endswith(f'.{head}')}
+    changed = []
+    modules = dict(model.named_modules())
+    modules = ({head: modules[head]} if head in modules else
+               {name: m for name, m in modules.items() if name.endswith(f'.{head}')})
     if not modules:
         raise UserError(f'ClassifierPriorHook: the model has no {head}; it has '
                         + ', '.join(name for name, _ in model.named_children()))
@@ -79,7 +82,7 @@ def set_prior(model: nn.Module, head: str, prior: float) -> List[str]:
         for part in module if isinstance(module, nn.ModuleList) else [module]:
             for layer in CLASSIFIERS:
                 for bias in _biases(part, layer):
-                    bias.fill_(value)
+                    bias.fill_(_start(layer, prior))
                     changed += [f'{name}.{layer}'] * (f'{name}.{layer}' not in changed)
     if not changed:
         kinds = ', '.join(sorted({type(m).__name__ for m in modules.values()}))
@@ -89,16 +92,25 @@ def set_prior(model: nn.Module, head: str, prior: float) -> List[str]:
     return changed
 
 
+def _start(layer: str, prior: float) -> float:
+    """The bias from which classes start at a probability."""
+    if layer != 'cls_score':
+        return bias_init_with_prob(prior)
+    # YOLOF's classes pass through an objectness that starts at one half: odds = e^b / (2 + e^b).
+    odds = prior / (1 - prior)
+    if odds >= 1:
+        raise UserError(f'ClassifierPriorHook: prior={prior}: the classes of YOLOF start below 0.5')
+    return math.log(2 * odds / (1 - odds))
+
+
 def _biases(head: nn.Module, name: str) -> Iterator[Tensor]:
     """What belongs to classes in the biases of a classifier, which may be one for every level."""
     layer = getattr(head, name, None)
     if not isinstance(layer, nn.Module):
         return
-    for module in layer.modules():
-        bias = getattr(module, 'bias', None)
-        if not isinstance(bias, Tensor):
-            continue
-        bias = bias.detach()
+    found = [m.bias.detach() for m in layer.modules()
+             if isinstance(getattr(m, 'bias', None), Tensor)]
+    for bias in found[-1:] if isinstance(layer, nn.Sequential) else found:
         if name == 'convs_pred':  # YOLOv3: boxes and objectness stand before the classes
             yield bias.view(head.num_base_priors, -1)[:, 5:]
         elif name == 'fc_cls' and bias.numel() == head.num_classes + 1:  # background stands last
