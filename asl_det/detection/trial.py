@@ -3,7 +3,8 @@
 import copy
 import math
 import re
-from typing import Any, Dict, List, NamedTuple, Optional
+from importlib.util import find_spec
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 
 from asl_det.detection.places import ancestry, find_losses
 from asl_det.detection.swap import Replacement, swap_losses
-from asl_det.errors import UserError
 from asl_det.hooks.classifier_prior import set_prior
 from asl_det.losses import AsymmetricLoss
 from asl_det.overrides import type_name
@@ -69,6 +69,14 @@ HEADS = {
     'YOLOFHead': 'yolof/yolof_r50-c5_8xb8-1x_coco',
     'YOLOV3Head': 'yolo/yolov3_mobilenetv2_8xb24-320-300e_coco',
     'YOLOXHead': 'yolox/yolox_tiny_8xb8-300e_coco',
+}
+# Why a step of a head's config can not be tried here.
+NOT_HERE = {
+    'LADHead': 'its assigner needs a trained teacher; the head is a PAAHead',
+    **({} if find_spec('skimage') else {'BoxInstBboxHead': 'it needs scikit-image'}),
+    'GroundingDINOHead': 'it needs a language model',
+    'ATSSVLFusionHead': 'it needs a language model',
+    'ConvFCBBoxHead': 'its configs need mmpretrain; Shared2FCBBoxHead is one',
 }
 
 
@@ -125,9 +133,14 @@ def try_head(cfg: Config, loss: Optional[str], where: Optional[List[str]] = None
 
 
 def head_config(name: str) -> Config:
-    """A config of mmdet with a small model (narrow, if on a ResNet) that needs no file."""
+    """A config of mmdet with a small model."""
     cfg = get_config(f'mmdet::{name}.py')
-    model = cfg.model
+    make_small(cfg.model)
+    return cfg
+
+
+def make_small(model: Dict[str, Any]) -> None:
+    """Make the config of a model narrow, if on a ResNet, and free of files, in place."""
     for key in ('teacher_ckpt', 'pretrained'):
         model.pop(key, None)
     if isinstance(model.get('teacher_config'), str):
@@ -136,7 +149,7 @@ def head_config(name: str) -> Config:
     _without_files(model)
     for stage in ('rpn', 'rpn_proposal'):
         for part in (model.get('train_cfg') or {}, model.get('test_cfg') or {}):
-            if 'max_per_img' in part.get(stage, {}):
+            if 'max_per_img' in (part.get(stage) or {}):
                 part[stage].max_per_img = 30
     if type_name(model.backbone) == 'ResNet' and 'shared_head' not in model.get('roi_head', {}):
         neck = model.neck[0] if isinstance(model.neck, list) else model.neck
@@ -146,7 +159,6 @@ def head_config(name: str) -> Config:
             _fewer(model)
         else:
             _narrow(model)
-    return cfg
 
 
 def _without_files(node: Any) -> None:
@@ -252,12 +264,23 @@ def _has_masks(node: Any) -> bool:
     return isinstance(node, (list, tuple)) and any(map(_has_masks, node))
 
 
-def why_not(name: str, loss: Optional[str]) -> str:
-    """What goes wrong in a step of a head's config with a loss, in one line; '' if nothing does."""
-    try:
-        try_head(head_config(name), loss)
-    except UserError as error:
-        return str(error)
-    except Exception as error:  # whatever a head of mmdet raises is the answer here
-        return f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
-    return ''
+def check_heads(loss: str = 'asl') -> Iterator[Dict[str, Any]]:
+    """Try every head class with the loss of its config and with another.
+
+    Yields:
+        ``head``, ``config``, ``kind`` (of its heads), ``reached`` (share of the
+        negatives with gradient at the first iteration) and ``why``: what
+        went wrong, '' if nothing did.
+    """
+    for head, name in [*HEADS.items(), *dict.fromkeys(set(NOT_HERE) - set(HEADS), '').items()]:
+        row = dict(head=head, config=name, kind='', reached=math.nan, why=NOT_HERE.get(head, ''))
+        if not row['why']:
+            cfg = head_config(name)
+            try:
+                try_head(cfg, None)
+                trial = try_head(cfg, loss)
+                row.update(reached=trial.reached, kind=', '.join(dict.fromkeys(
+                    swap.kind for swap in trial.swaps)))
+            except Exception as error:  # whatever a head of mmdet raises is the answer here
+                row['why'] = f'{type(error).__name__}: {" ".join(str(error).split())}'
+        yield row
