@@ -17,8 +17,8 @@ warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
 
 # Flags that are options of a config, and their names among its options.
-FLAGS = {'data_root': 'data_root', 'epochs': 'max_epochs', 'lr': 'lr', 'loss': 'loss',
-         'loss_options': 'loss_options', 'loss_where': 'loss_where'}
+FLAGS = {'data_root': 'data_root', 'classes': 'classes', 'epochs': 'max_epochs', 'lr': 'lr',
+         'loss': 'loss', 'loss_options': 'loss_options', 'loss_where': 'loss_where'}
 
 
 def run_parser(description: str) -> argparse.ArgumentParser:
@@ -36,6 +36,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file, or mmdet::folder/name.py')
     parser.add_argument('--data-root', metavar='FOLDER',
                         help='where the data is, for all data sets and evaluators of the config')
+    parser.add_argument('--classes', nargs='+', metavar='NAME',
+                        help='names of the classes as the annotations have them, for all data '
+                        'sets; the heads of the model get as many')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override values of the config, e.g. train_dataloader.batch_size=8; '
                         'what nothing would read is refused')

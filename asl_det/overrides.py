@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -36,10 +36,11 @@ INF = int(1e9)  # mmengine's end of a scheduler that has none
 def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
     """Merge dotted keys and values into a config, in place, so that none of them is ignored.
 
-    Three are single values that a config repeats, and go to all of these places:
+    Four are single values that a config repeats, and go to all of these places:
 
     ===============================  ==================================================
     ``data_root``                    folder of the data, in data sets and evaluators
+    ``classes``                      names of data sets' classes, ``num_classes`` of the model
     ``max_epochs``,                  length of the training; schedulers, and hooks that
     ``train_cfg.max_epochs``,        wait for an epoch, keep their place in it
     ``train_cfg.max_iters``          proportionally
@@ -54,7 +55,7 @@ def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
             nothing would read.
     """
     options = dict(options)
-    for name, change in (('data_root', set_data_root), ('lr', set_lr)):
+    for name, change in (('data_root', set_data_root), ('classes', set_classes), ('lr', set_lr)):
         if name in options:
             change(cfg, options.pop(name))
     length = _length(cfg, options)
@@ -91,6 +92,31 @@ def set_data_root(cfg: Config, root: str) -> None:
             cfg[part] = _map_strings(cfg[part], move)
     if 'data_root' in cfg:
         cfg.data_root = new
+
+
+def set_classes(cfg: Config, classes: Sequence[str]) -> None:
+    """Name the classes of all data sets, and size the heads of the model for them.
+
+    The number of classes that the config has stands in several places of a
+    model: all that are the same number change.
+    """
+    names = [classes] if isinstance(classes, str) else [str(name) for name in classes]
+    if len(set(names)) != len(names):
+        raise UserError(f'classes={",".join(names)}: a name stands twice')
+    found = {node['num_classes'] for node in _dicts(cfg.get('model'))
+             if isinstance(node.get('num_classes'), int) and node['num_classes'] > 1}
+    if len(found) != 1:
+        raise UserError('classes: the model of the config has '
+                        + (f'several num_classes ({", ".join(map(str, sorted(found)))})' if found
+                           else 'no num_classes') + ': give each with --cfg-options')
+    old = found.pop()
+    for node in _dicts(cfg.model):
+        if node.get('num_classes') == old and not isinstance(node['num_classes'], bool):
+            node['num_classes'] = len(names)
+    for split in SPLITS:
+        for node in _dicts(cfg.get(f'{split}_dataloader')):
+            if 'ann_file' in node:
+                node['metainfo'] = dict(classes=tuple(names))
 
 
 def set_length(cfg: Config, key: str, value: int) -> None:
