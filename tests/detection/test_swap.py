@@ -1,6 +1,7 @@
 """Another loss in a config: what changes, what stays, what is refused."""
 
 import copy
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -210,3 +211,23 @@ def test_options_of_a_loss_come_as_a_dict_or_one_by_one():
 
 def test_a_run_with_another_loss_has_a_folder_of_its_own():
     assert default_work_dir(DIGITS, 'asl') == default_work_dir(DIGITS) + '-asl'
+
+
+@pytest.mark.parametrize('name, loss', [(DIGITS, 'asl-adaptive'), (FASTER, 'asl')])
+def test_the_dumped_config_alone_is_the_same(tmp_path, name, loss):
+    cfg = load_config(name, {'loss': loss, 'loss_options': {'margin_rise': 0.5}}, quiet=True)
+    cfg.dump(tmp_path / 'dumped.py')
+    again = load_config(str(tmp_path / 'dumped.py'))
+    assert again.to_dict() == cfg.to_dict()
+    assert hooks(again, 'ClassifierPriorHook') and hooks(again, 'RisingMarginHook')
+
+
+def test_the_diff_of_the_readme_is_what_the_flag_does():
+    readme = Path('README.md').read_text()
+    diff = readme[readme.index('```diff'):].split('```')[1]
+    added = '\n'.join(line[1:] for line in diff.splitlines() if line.startswith('+'))
+    cfg = head()
+    (swap,) = swap_losses(cfg, 'asl')
+    for key, value in PRESETS['asl']['dense'].items():
+        assert f'{key}={value!r}' in added
+    assert f"heads={cfg.custom_hooks[0]['heads']!r}" in added and swap.prior == 0.22
