@@ -125,13 +125,13 @@ def take_swap(options: Dict[str, Any]) -> Dict[str, Any]:
     """
     taken = {key: options.pop(key) for key in list(options)
              if key in ('loss', 'loss_where') or key.split('.')[0] == 'loss_options'}
-    if not taken or taken.get('loss') is None and len(taken) == 1:
-        return {}
-    loss, where = taken.pop('loss', None), taken.pop('loss_where', None)
-    arguments = taken.pop('loss_options', None) or {}
-    arguments = {**arguments, **{k.partition('.')[2]: v for k, v in taken.items()}}
+    loss = taken.pop('loss', None)
     if loss is None:
-        raise UserError('--loss-options and --loss-where are of a loss: give --loss too')
+        if taken:
+            raise UserError('--loss-options and --loss-where are of a loss: give --loss too')
+        return {}
+    where, arguments = taken.pop('loss_where', None), taken.pop('loss_options', None) or {}
+    arguments = {**arguments, **{k.partition('.')[2]: v for k, v in taken.items()}}
     return dict(loss=loss, where=where, **arguments)
 
 

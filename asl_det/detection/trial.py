@@ -229,7 +229,7 @@ def training_step(model: nn.Module, size: int = SIZE, masks: bool = False) -> Di
     losses = model(**model.data_preprocessor(made_up_batch(size, masks), True), mode='loss')
     total, numbers = model.parse_losses(losses)
     total.backward()
-    return {name: float(value) for name, value in numbers.items()}
+    return {name: float(value.detach()) for name, value in numbers.items()}
 
 
 def made_up_batch(size: int = SIZE, masks: bool = False) -> Dict[str, Any]:
