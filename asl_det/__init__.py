@@ -10,7 +10,16 @@ from asl_det.registry import MODELS  # first: says what to install where mmdet i
 
 compat.install()
 
-from asl_det import hooks, loops, losses, multilabel, package_weights, schedules  # noqa: E402
+from asl_det import (  # noqa: E402
+    detection,
+    hooks,
+    loops,
+    losses,
+    multilabel,
+    package_weights,
+    schedules,
+)
 
 __version__ = '0.1.0'
-__all__ = ['MODELS', 'hooks', 'loops', 'losses', 'multilabel', 'package_weights', 'schedules']
+__all__ = ['MODELS', 'detection', 'hooks', 'loops', 'losses', 'multilabel', 'package_weights',
+           'schedules']

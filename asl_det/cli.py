@@ -10,10 +10,16 @@ from typing import Any, Callable, Dict
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
+from asl_det.detection import KINDS
 from asl_det.errors import Stopped, UserError
 
 # mmengine 0.10 uses pkg_resources; its warning is not for our users to act on.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
+
+
+# Flags that are options of a config, and their names among its options.
+FLAGS = {'data_root': 'data_root', 'classes': 'classes', 'epochs': 'max_epochs', 'lr': 'lr',
+         'loss': 'loss', 'loss_options': 'loss_options', 'loss_where': 'loss_where'}
 
 
 def run_parser(description: str) -> argparse.ArgumentParser:
@@ -31,19 +37,30 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file, or mmdet::folder/name.py')
     parser.add_argument('--data-root', metavar='FOLDER',
                         help='where the data is, for all data sets and evaluators of the config')
+    parser.add_argument('--classes', nargs='+', metavar='NAME',
+                        help='names of the classes as the annotations have them, for all data '
+                        'sets; the heads of the model get as many')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
                         help='override values of the config, e.g. train_dataloader.batch_size=8; '
                         'what nothing would read is refused')
+    parser.add_argument('--loss', metavar='asl|asl-adaptive|focal|bce|NAME',
+                        help='put this loss in the place of the classification losses')
+    parser.add_argument('--loss-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='of --loss: its arguments, prior (where classes start), margin_rise '
+                        '(share of the training in which the margin rises from 0)')
+    parser.add_argument('--loss-where', nargs='+', metavar='KIND', help='of --loss: '
+                        f'heads of these kinds alone ({", ".join(KINDS)}); default: all but rpn '
+                        'and soft')
 
 
 def config_options(args: argparse.Namespace) -> Dict[str, Any]:
-    """``--cfg-options``, with ``--data-root``, ``--epochs`` and ``--lr`` among them.
+    """``--cfg-options``, with the other flags that change a config among them.
 
     Raises:
         UserError: if one is given in both ways.
     """
     options = dict(args.cfg_options or {})
-    for flag, key in (('data_root', 'data_root'), ('epochs', 'max_epochs'), ('lr', 'lr')):
+    for flag, key in FLAGS.items():
         value = getattr(args, flag, None)
         if value is None:
             continue

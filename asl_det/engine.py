@@ -20,6 +20,7 @@ from mmengine.utils import import_modules_from_strings
 from torch.nn.parallel import DistributedDataParallel
 
 import asl_det
+from asl_det.detection import print_swaps, swap_losses, take_swap
 from asl_det.errors import Stopped, UserError
 from asl_det.files import write_whole
 from asl_det.identity import hold, versions
@@ -43,14 +44,18 @@ MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sche
                   'checkpoint')
 
 
-def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
+def load_config(path: str, options: Optional[Dict[str, Any]] = None, *,
+                quiet: bool = False) -> Config:
     """Read a config file, or one that mmdet ships, named ``mmdet::folder/name.py``.
 
     Args:
         path: file or ``package::`` name.
         options: dotted keys and values that override the config's;
             ``data_root``, ``max_epochs`` and ``lr`` reach every place that
-            depends on them, see :func:`asl_det.overrides.apply_options`.
+            depends on them, see :func:`asl_det.overrides.apply_options`;
+            ``loss``, ``loss_options`` and ``loss_where`` replace losses, see
+            :func:`asl_det.detection.swap_losses`.
+        quiet: do not print what was replaced.
 
     Raises:
         UserError: if there is no such config, or an option would be ignored.
@@ -73,6 +78,13 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
     except FileNotFoundError as error:
         raise UserError(f'config {path} can not be read: {error}') from error
     _set_custom_imports(cfg)
+    options = dict(options or {})
+    swap = take_swap(options)
+    if swap:  # before the other options, which may change the new loss
+        import_modules_from_strings(**cfg.custom_imports)
+        swaps = swap_losses(cfg, **swap)
+        if not quiet:
+            print_swaps(swaps)
     if options:
         apply_options(cfg, options)
         _set_custom_imports(cfg)
@@ -339,9 +351,10 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
-def default_work_dir(config: str) -> str:
-    """``work_dirs/<name of the config>``, as in mmdet."""
-    return os.path.join('work_dirs', Path(config.split('::')[-1]).stem)
+def default_work_dir(config: str, loss: Optional[str] = None) -> str:
+    """``work_dirs/<name of the config>``, as in mmdet; with ``-<loss>`` if one was put in."""
+    name = Path(config.split('::')[-1]).stem
+    return os.path.join('work_dirs', f'{name}-{loss}' if loss else name)
 
 
 def check_data(cfg: Config, splits: Tuple[str, ...]) -> None:

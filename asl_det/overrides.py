@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -36,10 +36,11 @@ INF = int(1e9)  # mmengine's end of a scheduler that has none
 def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
     """Merge dotted keys and values into a config, in place, so that none of them is ignored.
 
-    Three are single values that a config repeats, and go to all of these places:
+    Four are single values that a config repeats, and go to all of these places:
 
     ===============================  ==================================================
     ``data_root``                    folder of the data, in data sets and evaluators
+    ``classes``                      names of data sets' classes, ``num_classes`` of the model
     ``max_epochs``,                  length of the training; schedulers, and hooks that
     ``train_cfg.max_epochs``,        wait for an epoch, keep their place in it
     ``train_cfg.max_iters``          proportionally
@@ -54,7 +55,7 @@ def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
             nothing would read.
     """
     options = dict(options)
-    for name, change in (('data_root', set_data_root), ('lr', set_lr)):
+    for name, change in (('data_root', set_data_root), ('classes', set_classes), ('lr', set_lr)):
         if name in options:
             change(cfg, options.pop(name))
     length = _length(cfg, options)
@@ -93,6 +94,31 @@ def set_data_root(cfg: Config, root: str) -> None:
         cfg.data_root = new
 
 
+def set_classes(cfg: Config, classes: Sequence[str]) -> None:
+    """Name the classes of all data sets, and size the heads of the model for them.
+
+    The number of classes that the config has stands in several places of a
+    model: all that are the same number change.
+    """
+    names = [classes] if isinstance(classes, str) else [str(name) for name in classes]
+    if len(set(names)) != len(names):
+        raise UserError(f'classes={",".join(names)}: a name stands twice')
+    found = {node['num_classes'] for node in _dicts(cfg.get('model'))
+             if isinstance(node.get('num_classes'), int) and node['num_classes'] > 1}
+    if len(found) != 1:
+        raise UserError('classes: the model of the config has '
+                        + (f'several num_classes ({", ".join(map(str, sorted(found)))})' if found
+                           else 'no num_classes') + ': give each with --cfg-options')
+    old = found.pop()
+    for node in _dicts(cfg.model):
+        if node.get('num_classes') == old and not isinstance(node['num_classes'], bool):
+            node['num_classes'] = len(names)
+    for split in SPLITS:
+        for node in _dicts(cfg.get(f'{split}_dataloader')):
+            if 'ann_file' in node:
+                node['metainfo'] = dict(classes=tuple(names))
+
+
 def set_length(cfg: Config, key: str, value: int) -> None:
     """Set ``train_cfg.max_epochs`` or ``max_iters``; what counts in it keeps its place."""
     loop = cfg.train_cfg
@@ -124,8 +150,8 @@ def set_lr(cfg: Config, lr: float) -> None:
     if not isinstance(optimizer, dict) or not optimizer.get('lr'):
         raise UserError(f'lr={lr}: the config has no optim_wrapper.optimizer.lr: give the keys '
                         'that it has with --cfg-options')
-    rates = [s for _, s in _schedulers(cfg) if _name(s).endswith('LR')]
-    peaks = [s.get('eta_max') for s in rates if _name(s) == 'OneCycleLR']
+    rates = [s for _, s in _schedulers(cfg) if type_name(s).endswith('LR')]
+    peaks = [s.get('eta_max') for s in rates if type_name(s) == 'OneCycleLR']
     if any(p != peaks[0] or not isinstance(p, (int, float)) for p in peaks):
         raise UserError(f'lr={lr}: the config has several values of eta_max for OneCycleLR '
                         f'({", ".join(map(str, peaks))}): give each with --cfg-options')
@@ -133,7 +159,7 @@ def set_lr(cfg: Config, lr: float) -> None:
     for scheduler in rates:
         if scheduler.get('eta_min'):
             scheduler.eta_min *= factor
-        if _name(scheduler) == 'OneCycleLR':
+        if type_name(scheduler) == 'OneCycleLR':
             scheduler.eta_max = lr
     optimizer.lr = lr
     if 'lr' in cfg:
@@ -161,7 +187,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
         return
     factor = runner.world_size * cfg.train_dataloader.batch_size / scale['base_batch_size']
     for where, scheduler in _schedulers(dict(param_scheduler=runner.param_schedulers)):
-        if _name(scheduler) == 'OneCycleLR':
+        if type_name(scheduler) == 'OneCycleLR':
             peak = scheduler['eta_max']
             scheduler['eta_max'] = ([p * factor for p in peak] if isinstance(peak, (list, tuple))
                                     else peak * factor)
@@ -171,7 +197,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
 def without_amp(cfg: Config) -> bool:
     """Replace AmpOptimWrapper by OptimWrapper; returns whether there was one."""
     wrapper = cfg.get('optim_wrapper') or {}
-    if not wrapper.get('type') or _name(wrapper) != 'AmpOptimWrapper':
+    if not wrapper.get('type') or type_name(wrapper) != 'AmpOptimWrapper':
         return False
     wrapper.type = 'OptimWrapper'
     for name in ('loss_scale', 'dtype', 'use_fsdp'):
@@ -189,8 +215,9 @@ def drop_empty_schedules(runner: Runner) -> None:
     for s in list(schedulers):
         if s.get('convert_to_iter_based') and int(s.get('end', INF) * length) <= int(
                 s.get('begin', 0) * length):
-            runner.logger.warning(f'{_name(s)} from epoch {s.get("begin", 0):g} to {s["end"]:g} is '
-                                  f'less than an iteration ({length} an epoch) and left out')
+            runner.logger.warning(f'{type_name(s)} from epoch {s.get("begin", 0):g} to '
+                                  f'{s["end"]:g} is less than an iteration ({length} an epoch) '
+                                  'and left out')
             schedulers.remove(s)
 
 
@@ -201,7 +228,7 @@ def check_one_cycle(cfg: Config) -> None:
         by_epoch = s.get('by_epoch', True)
         length = loop.get('max_epochs' if by_epoch else 'max_iters')
         total = s.get('total_steps')
-        if _name(s) != 'OneCycleLR' or not total or not length:
+        if type_name(s) != 'OneCycleLR' or not total or not length:
             continue
         unit = 'epochs' if by_epoch else 'iterations'
         if min(length, s.get('end', length)) - s.get('begin', 0) > total:
@@ -282,7 +309,7 @@ def _check_read(cfg: Config, key: str) -> None:
 
 def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
     """Under one-cycle, mmengine takes every learning rate from ``eta_max``."""
-    cycles = [where for where, s in _schedulers(cfg) if _name(s) == 'OneCycleLR']
+    cycles = [where for where, s in _schedulers(cfg) if type_name(s) == 'OneCycleLR']
     if not cycles:
         return
     for key in options:
@@ -314,7 +341,7 @@ def _schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
     return walk(cfg.get('param_scheduler'), 'param_scheduler')
 
 
-def _name(node: Dict[str, Any]) -> str:
+def type_name(node: Dict[str, Any]) -> str:
     """The type of a dict, a name (with or without a scope) or a class, as a bare name."""
     kind = node['type']
     return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]

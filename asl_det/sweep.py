@@ -21,12 +21,12 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asl_det.analysis.curves import read_scalars
-from asl_det.analysis.sweep import show
+from asl_det.analysis.sweep_table import differences_to
 from asl_det.analysis.training_curves import last_epoch
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError
 from asl_det.identity import differences, hold, run_identity, versions
-from asl_det.records import PROBABILITIES
+from asl_det.records import PROBABILITIES, read_records
 
 Settings = Dict[str, Any]
 Variants = Dict[str, Settings]
@@ -43,7 +43,8 @@ def sweep(config: str,
           options: Optional[Settings] = None,
           jobs: int = 1,
           gpus: Sequence[str] = (),
-          anew: bool = False) -> Dict[str, Any]:
+          anew: bool = False,
+          baseline: Optional[str] = None) -> Dict[str, Any]:
     """Train every variant with every seed.
 
     A run is what ``tools/train.py`` would do, in ``<work_dir>/<variant>/seed<n>``
@@ -64,15 +65,18 @@ def sweep(config: str,
             the place of ``jobs``.
         anew: a run made with something else is put aside (``seed<n>.old1``)
             and trained again, not an error.
+        baseline: variant that the others are compared to; None: the first.
 
     Returns:
         A record with command, versions and, for every variant, the
         settings and ``metrics``: name -> ``mean``, ``std`` (of the sample,
         None for one value) and ``values``, one a seed, of the last
-        validation, and as ``train/...`` the means of the last epoch from a
-        ``ProbabilityMonitorHook``. A value is None where a run failed or did
-        not report the metric. ``failed`` has a text for every run that did.
-        Also written to ``<work_dir>/sweep.json``.
+        validation, and as ``train/...`` the median time of an iteration and the
+        means of the last epoch from a ``ProbabilityMonitorHook``. A value is
+        None where a run failed or did not report the metric. All variants but
+        the ``baseline`` have ``differences`` to it, see
+        :func:`asl_det.analysis.sweep_table.differences_to`. ``failed`` has a
+        text for every run that did. Also written to ``<work_dir>/sweep.json``.
 
     Raises:
         UserError: if a folder holds a run made with something else, another
@@ -87,7 +91,8 @@ def sweep(config: str,
     made_with = versions()
     with hold(work_dir):
         seen: Dict[str, str] = {}
-        identities = {run: run_identity(load_config(config, settings[run]), seen) for run in runs}
+        identities = {run: run_identity(load_config(config, settings[run], quiet=True), seen)
+                      for run in runs}
         _check_records(folders, identities, anew)
         for run in runs:
             _write(folders[run] / RECORD, identities[run])
@@ -98,10 +103,16 @@ def sweep(config: str,
         failed = {f'{run[0]}/seed{run[1]}': _why(folders[run] / LOG, codes[run])
                   for run in todo if results[run] is None}
         record = dict(config=config, options=options, command=' '.join(sys.argv),
-                      versions=made_with, seeds=list(seeds), failed=failed, variants={
+                      versions=made_with, seeds=list(seeds), failed=failed,
+                      baseline=baseline or next(iter(variants)), variants={
                           name: dict(settings=variants[name], metrics=_summarize(
                               [results[name, seed] for seed in seeds]))
                           for name in variants})
+        metrics = {name: variant['metrics'] for name, variant in record['variants'].items()}
+        for name in variants:
+            if name != record['baseline']:
+                record['variants'][name]['differences'] = differences_to(
+                    metrics[record['baseline']], metrics[name])
         _write(Path(work_dir, 'sweep.json'), record)
     return record
 
@@ -118,13 +129,14 @@ def grid_variants(grid: Dict[str, List[Any]]) -> Variants:
     """
     variants: Variants = {'': {}}
     for keys, values in grid.items():
-        short = keys.split(',')[0].split('.')[-1]
+        # A loss is a name already.
+        short = '' if keys == 'loss' else f'{keys.split(",")[0].split(".")[-1]}-'
         for i, value in enumerate(values):
             # True equals 1 in Python, but not in a config.
             if any(value == other and isinstance(value, bool) == isinstance(other, bool)
                    for other in values[:i]):
                 raise UserError(f'--grid {keys}: the value {value} stands there twice')
-        variants = {f'{name}{"_" if name else ""}{short}-{_as_name(value)}':
+        variants = {f'{name}{"_" if name else ""}{short}{_as_name(value)}':
                     {**settings, **dict.fromkeys(keys.split(','), value)}
                     for name, settings in variants.items() for value in values}
     if len(variants) != math.prod(map(len, grid.values())):
@@ -133,45 +145,20 @@ def grid_variants(grid: Dict[str, List[Any]]) -> Variants:
     return variants
 
 
-def metric_names(record: Dict[str, Any]) -> List[str]:
-    """The metrics that any run of a sweep reported."""
-    return list(dict.fromkeys(m for v in record['variants'].values() for m in v['metrics']))
-
-
-def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
-    """The sweep as a Markdown table, mean and standard deviation over seeds.
-
-    A dash stands where a variant lacks the metric; where fewer seeds than
-    the sweep's reported it, the cell says how many. Failed runs are listed
-    below.
-
-    Args:
-        record: what :func:`sweep` returns.
-        metrics: patterns of whole metric names, e.g. ``'.*mAP'``.
-
-    Raises:
-        UserError: if a pattern fits no metric.
-    """
-    known = metric_names(record)
-    chosen = []
-    for pattern in metrics:
-        found = [m for m in known if re.fullmatch(pattern, m)]
-        if not found:
-            raise UserError(f'no metric is named {pattern}; there are: {", ".join(known)}')
-        chosen += [m for m in found if m not in chosen]
-    lines = ['| | ' + ' | '.join(m.split('/')[-1] for m in chosen) + ' |',
-             '| --- ' * (len(chosen) + 1) + '|']
-    for name, variant in record['variants'].items():
-        cells = [show(variant['metrics'].get(m)) for m in chosen]
-        lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
-    lines += [''] * bool(record.get('failed'))
-    lines += [f'- failed: {run}: {why}' for run, why in record.get('failed', {}).items()]
-    return '\n'.join(lines) + '\n'
-
-
 def last_metrics(scalars: Dict[str, Tuple[List[float], List[float]]]) -> Dict[str, float]:
-    """The metrics (names with a slash) of the last validation of a run."""
-    return {name: values[-1] for name, (_, values) in scalars.items() if '/' in name}
+    """The metrics (names with a slash) of the last validation of a run.
+
+    COCO's -1, of sizes that no object has, is none.
+    """
+    return {name: values[-1] for name, (_, values) in scalars.items()
+            if '/' in name and not (name.startswith('coco/') and values[-1] == -1)}
+
+
+def iteration_seconds(folder: Path) -> Optional[float]:
+    """Median time of a training iteration over all records of a run."""
+    times = [row['time'] for log in folder.glob('*/vis_data/scalars.json')
+             for row in read_records(log) if 'time' in row and 'loss' in row]
+    return statistics.median(times) if times else None
 
 
 def _check_arguments(variants: Variants, seeds: Sequence[int], jobs: int) -> None:
@@ -309,6 +296,9 @@ def _train(config: str, settings: Settings, folder: Path, gpu: Optional[str], th
     # Initial weights of the config count until there is a checkpoint of the run.
     train(cfg, work_dir=str(folder), resume='auto')
     metrics = last_metrics(read_scalars(folder))
+    seconds = iteration_seconds(folder)
+    if seconds is not None:
+        metrics['train/seconds_per_iteration'] = seconds
     if (folder / PROBABILITIES).exists():
         try:
             means = last_epoch(folder)

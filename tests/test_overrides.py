@@ -221,3 +221,18 @@ def test_every_config_states_the_batch_that_its_learning_rate_is_for():
             assert cfg.auto_scale_lr.base_batch_size >= 16, path
             if 'coco' not in path.name or 'multilabel' in path.parts:  # those of mmdet: 8 GPUs
                 assert cfg.auto_scale_lr.base_batch_size == cfg.train_dataloader.batch_size, path
+
+
+def test_classes_name_the_data_sets_and_size_every_head():
+    cfg = load_config('mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
+                      {'classes': ['cat', 'dog']})
+    assert [h.num_classes for h in cfg.model.roi_head.bbox_head] == [2, 2, 2]
+    for split in ('train', 'val', 'test'):
+        assert cfg[f'{split}_dataloader'].dataset.metainfo == dict(classes=('cat', 'dog'))
+    inner = load_config(YOLOX, {'classes': ['cat']})
+    assert inner.train_dataloader.dataset.dataset.metainfo.classes == ('cat',)
+    assert inner.model.bbox_head.num_classes == 1
+    with pytest.raises(UserError, match='a name stands twice'):
+        load_config(YOLOX, {'classes': ['cat', 'cat']})
+    with pytest.raises(UserError, match='no num_classes'):
+        load_config('mmdet::common/ms_3x_coco.py', {'classes': ['cat']})

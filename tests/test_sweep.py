@@ -9,18 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-import asl_det.analysis.sweep
 import asl_det.identity
 import asl_det.sweep
-from asl_det.analysis.sweep import plot_sweep, show
 from asl_det.datasets.digits import make_digits
+from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.identity import hold
-from asl_det.sweep import grid_variants, sweep, table
+from asl_det.sweep import grid_variants, iteration_seconds, last_metrics, sweep
 
 CONFIG = 'configs/multilabel/resnet18-w16_asl_digits.py'
 LOSS = 'model.head.loss'
@@ -44,77 +42,6 @@ def test_values_become_names_of_folders():
     assert list(grid_variants({'a.b': ['x/y.pth', [1, 2]]})) == ['b-x_y.pth', 'b-[1,2]']
     with pytest.raises(UserError, match='--variant'):
         grid_variants({'a.b': ['x/y', 'x_y']})
-
-
-def record(values):
-    return dict(seeds=[0, 1], variants={
-        name: dict(settings={}, metrics={'x/mAP': dict(mean=v, std=0.01, values=[v, v]),
-                                         'x/CF1': dict(mean=v / 2, std=None, values=[v])})
-        for name, v in values.items()})
-
-
-def with_gap():
-    found = record({'bce': 0.5, 'asl': 0.6})
-    del found['variants']['bce']['metrics']['x/mAP']
-    found['variants']['asl']['metrics']['x/mAP']['values'] = [0.6, None]
-    found['failed'] = {'bce/seed0': 'out of memory (bce/seed0/train.log)'}
-    return found
-
-
-def test_tables_have_mean_and_spread_of_the_metrics_that_fit():
-    text = table(record({'bce': 0.5, 'asl': 0.6}), ['.*CF1', '.*mAP'])
-    assert text.splitlines()[0] == '| | CF1 | mAP |'
-    assert text.splitlines()[3] == '| asl | 0.300 | 0.600 ± 0.010 |'
-    with pytest.raises(UserError, match='no metric is named AP; there are: x/mAP, x/CF1'):
-        table(record({'bce': 0.5}), ['AP'])
-    assert show(dict(mean=0.12345, std=None, values=[0.12345])) == '0.123'
-
-
-def test_what_a_variant_lacks_is_a_gap_in_the_table_and_failed_runs_are_below():
-    assert table(with_gap(), ['.*mAP', '.*CF1']).splitlines()[2:] == [
-        '| bce | – | 0.250 |', '| asl | 0.600 ± 0.010 (1 of 2) | 0.300 |', '',
-        '- failed: bce/seed0: out of memory (bce/seed0/train.log)']
-
-
-def drawn(monkeypatch, found, grid):
-    """The axes of the figure of a sweep."""
-    figures = []
-    monkeypatch.setattr(asl_det.analysis.sweep, 'save', lambda figure, out: figures.append(figure))
-    plot_sweep(found, '.*mAP', Path('.'), grid)
-    figures[0].draw_without_rendering()
-    return figures[0].axes[0]
-
-
-def test_bars_start_at_zero(monkeypatch):
-    axes = drawn(monkeypatch, record({'bce': 0.5, 'asl': 0.6}), {})
-    assert axes.get_xlim()[0] == 0 and axes.get_xlim()[1] >= 0.61
-    assert [b.get_x() for b in axes.patches] == [0, 0]
-    assert [t.get_text() for t in axes.texts] == ['0.500 ± 0.010', '0.600 ± 0.010']
-    assert axes.get_xlabel() == 'mAP, mean of 2 seeds'
-
-
-def test_what_a_variant_lacks_is_a_gap_in_every_figure(monkeypatch):
-    bars = drawn(monkeypatch, with_gap(), {}).patches
-    assert np.isnan(bars[0].get_width()) and bars[1].get_width() == 0.6
-    line = drawn(monkeypatch, with_gap(), {'a.g': [2, 1]}).lines[0]
-    assert line.get_xdata().tolist() == [1, 2]
-    assert np.isnan(line.get_ydata()[1]) and line.get_ydata()[0] == 0.6
-    axes = drawn(monkeypatch, with_gap(), {'a.g': [0, 1], 'a.m': [0]})
-    assert [t.get_text() for t in axes.texts] == ['none', '0.600\n± 0.010 (1 of 2)']
-
-
-def test_named_settings_beside_a_heat_map_are_in_its_title(monkeypatch):
-    axes = drawn(monkeypatch, record({'a': 0.1, 'b': 0.2, 'focal': 0.3}), {'g': [0, 1], 'm': [0]})
-    assert 'focal 0.300' in axes.get_title()
-
-
-@pytest.mark.parametrize('grid', [{'a.g': [0, 1, 2]}, {'a.g': [0, 1], 'a.m': [0, 1]}, {}])
-def test_figures_of_lines_heat_maps_and_bars(tmp_path, grid):
-    names = list(grid_variants(grid)) if grid else []
-    found = record({name: 0.1 * i for i, name in enumerate([*names, 'other'])})
-    files = plot_sweep(found, '.*mAP', tmp_path, grid)
-    assert [f.name for f in files] == ['sweep.png', 'sweep.pdf']
-    assert all(f.stat().st_size > 3000 for f in files)
 
 
 def load_tool():
@@ -162,6 +89,44 @@ def quick(monkeypatch, tmp_path):
     path = tmp_path / 'config.py'
     path.write_text('model = dict(value=1, more=[])\n')
     return path
+
+
+def test_losses_are_an_axis_of_a_sweep_with_differences_to_one_of_them(quick, tmp_path,
+                                                                       monkeypatch, capsys):
+    seen = {}
+
+    def load(config, options, quiet=False):
+        seen[options['loss'], options.get('loss_options.clip')] = options
+        value = {'focal': 1, 'asl': 3}[options['loss']]
+        return load_config(config, {'model.value': value,
+                                    'randomness.seed': options['randomness.seed']})
+
+    monkeypatch.setattr(asl_det.sweep, 'load_config', load)
+    command = [quick, '--work-dir', tmp_path / 'work', '--losses', 'focal', 'asl', '--seeds', 0, 1]
+    assert run(monkeypatch, *command) is None
+    assert set(seen) == {('focal', None), ('asl', None)}
+    text = capsys.readouterr().out
+    assert '| asl | 3.500 ± 0.707 |' in text and '| asl | +2.000 ± 0.000 |' in text
+    saved = json.loads((tmp_path / 'work/sweep.json').read_text())
+    assert saved['baseline'] == 'focal' and 'differences' not in saved['variants']['focal']
+    assert run(monkeypatch, *command, '--baseline', 'asl') is None  # nothing is trained again
+    assert '| focal | -2.000 ± 0.000 |' in capsys.readouterr().out
+    assert 'there are focal, asl' in run(monkeypatch, *command, '--baseline', 'bce')
+    assert 'give one of them' in run(monkeypatch, *command, '--loss', 'asl')
+    assert run(monkeypatch, *command, '--grid', 'loss_options.clip=0.1,0.2') is None
+    assert ('asl', 0.2) in seen and (tmp_path / 'work/asl_clip-0.2/seed1').is_dir()
+
+
+def test_a_size_that_no_object_has_and_the_time_of_validation_are_no_metrics(tmp_path):
+    scalars = {'coco/bbox_mAP_l': ([1], [-1.0]), 'coco/bbox_mAP': ([1], [0.5]), 'loss': ([1], [2])}
+    assert last_metrics(scalars) == {'coco/bbox_mAP': 0.5}
+    logs = tmp_path / '1' / 'vis_data'
+    logs.mkdir(parents=True)
+    rows = [dict(step=i, time=t, loss=1.0) for i, t in enumerate((9.0, 1.0, 2.0))]
+    (logs / 'scalars.json').write_text('\n'.join(
+        json.dumps(row) for row in [*rows, dict(step=2, time=100.0)]) + '\n')
+    assert iteration_seconds(tmp_path) == 2.0
+    assert iteration_seconds(tmp_path / 'nothing') is None
 
 
 def test_one_failed_run_leaves_the_table_of_the_others(quick, tmp_path, monkeypatch, capsys):

@@ -23,6 +23,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--clutter', type=int, help='most distracting strokes')
     parser.add_argument('--hide-labels', type=float,
                         help='share of the labels that training does not see')
+    parser.add_argument('--hide-boxes', type=float,
+                        help='share of the boxes that training does not see, each by itself')
     parser.add_argument('--seed', type=int)
     return parser.parse_args()
 

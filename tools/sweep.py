@@ -1,5 +1,7 @@
-"""Train a config over a grid of settings and seeds: mean, spread, table and figure.
+"""Train a config with several losses or settings and seeds: mean, spread, differences, figure.
 
+    python tools/sweep.py CONFIG --work-dir DIR --seeds 0 1 2 --losses focal asl
+    python tools/sweep.py CONFIG --work-dir DIR --loss asl --grid loss_options.clip=0.05,0.1,0.2
     python tools/sweep.py CONFIG --work-dir DIR --seeds 0 1 2
         --grid model.head.loss.gamma_neg=0,2,4 --grid model.head.loss.clip=0,0.05
 """
@@ -12,9 +14,10 @@ from typing import Any, Dict, List, Tuple
 from mmengine.config import DictAction
 
 from asl_det.analysis.sweep import plot_sweep
+from asl_det.analysis.sweep_table import METRICS, metric_names, table
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.errors import UserError
-from asl_det.sweep import grid_variants, metric_names, sweep, table
+from asl_det.sweep import grid_variants, sweep
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,12 +27,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', required=True, help='folder of all runs; the same again '
                         'continues')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
+    parser.add_argument('--losses', nargs='+', default=[], metavar='LOSS',
+                        help='losses to compare, as in --loss; with --grid all combinations')
     parser.add_argument('--grid', action='append', default=[], metavar='KEY[,KEY]=V1,V2,...',
                         help='values of a config key (lists: [1,2],[3,4]); keys joined by a comma '
                         'share them')
     parser.add_argument('--variant', action='append', nargs='+', default=[],
-                        metavar=('NAME', 'KEY=VALUE'), help='named settings beside the grid')
-    parser.add_argument('--metrics', nargs='+', default=['.*mAP'],
+                        metavar=('NAME', 'KEY=VALUE'), help='named settings beside losses and '
+                        'grid, e.g. loss=asl loss_options.clip=0.1; none: the config as it is')
+    parser.add_argument('--baseline', metavar='NAME', help='the variant that differences, seed by '
+                        'seed, are to; default: the first')
+    parser.add_argument('--metrics', nargs='+', default=[METRICS],
                         help='patterns of the metrics in the table; the first is drawn')
     parallel = parser.add_mutually_exclusive_group()
     parallel.add_argument('--jobs', type=int, default=1, help='runs at a time')
@@ -43,17 +51,22 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    grid = read_grid(args.grid)
+    if args.losses and args.loss:
+        raise UserError('--loss and --losses: give one of them')
+    grid = {**({'loss': args.losses} if args.losses else {}), **read_grid(args.grid)}
     variants = grid_variants(grid) if grid else {}
     for name, *settings in args.variant:
         if name in variants:
             raise UserError(f'--variant {name}: there are two of this name')
         variants[name] = read_settings('--variant', settings)
     if not variants:
-        raise UserError('there is nothing to compare: give --grid or --variant')
+        raise UserError('there is nothing to compare: give --losses, --grid or --variant')
+    if args.baseline and args.baseline not in variants:
+        raise UserError(f'--baseline {args.baseline}: there are {", ".join(variants)}')
     try:
         record = sweep(args.config, variants, args.seeds, args.work_dir,
-                       options=config_options(args), jobs=args.jobs, gpus=args.gpus, anew=args.anew)
+                       options=config_options(args), jobs=args.jobs, gpus=args.gpus, anew=args.anew,
+                       baseline=args.baseline)
     except KeyboardInterrupt:
         sys.exit('interrupted: the same command again goes on where it was')
     if metric_names(record):

@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, config_options(args))
-    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)
     thresholds = None if args.thresholds is None else Thresholds.parse(args.thresholds)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,
                    launcher=args.launcher, partial=args.partial,

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, config_options(args))
-    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
+    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)
     checkpoint = train(cfg, work_dir=work_dir, resume=args.resume, overwrite=args.overwrite,
                        amp=args.amp, auto_scale_lr=args.auto_scale_lr, launcher=args.launcher,
                        seed=args.seed, stop_signals=[*STOP, *args.stop_signals],

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asl_det.analysis.style import save
+from asl_det.analysis.sweep_table import metric_names, show
 
 
 def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
@@ -27,8 +28,7 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
     Returns:
         The files.
     """
-    name = next(m for v in record['variants'].values() for m in v['metrics']
-                if re.fullmatch(metric, m))
+    name = next(m for m in metric_names(record) if re.fullmatch(metric, m))
     found = [v['metrics'].get(name) for v in record['variants'].values()]
     names = list(record['variants'])
     mean = np.array([f['mean'] if f else np.nan for f in found])
@@ -59,19 +59,13 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
         bars = axes.barh(range(len(names)), mean, xerr=std, capsize=3, color='#56b4e9')
         axes.bar_label(bars, [show(f) if f else 'none' for f in found], label_type='center',
                        fontsize='small')
+        for i, value in enumerate(found):  # every seed
+            there = [v for v in (value or {}).get('values', []) if v is not None]
+            axes.scatter(there, [i + 0.32] * len(there), color='black', s=8, zorder=3)
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel=label)
         axes.invert_yaxis()
     return save(figure, folder / 'sweep')
-
-
-def show(value: Optional[Dict[str, Any]]) -> str:
-    """``0.812 ± 0.004``, with ``(2 of 3)`` where seeds are missing; a dash for nothing."""
-    if value is None:
-        return '–'
-    missing = value['values'].count(None)
-    return (f'{value["mean"]:.3f}' + (f' ± {value["std"]:.3f}' if value['std'] is not None else '')
-            + (f' ({len(value["values"]) - missing} of {len(value["values"])})' if missing else ''))
 
 
 def _heat_map(axes: Axes, values: List[List[Any]], mean: np.ndarray, found: List[Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Tuple, Union
 import cv2
 import numpy as np
 
+from asl_det.datasets.hidden_boxes import hide_boxes as without_hidden
 from asl_det.errors import UserError
 
 SPLITS = ('train', 'val')
@@ -33,6 +34,7 @@ def make_digits(root: Union[str, Path],
                 max_overlap: float = 0.1,
                 clutter: int = 6,
                 hide_labels: float = 0.0,
+                hide_boxes: float = 0.0,
                 seed: int = 0) -> bool:
     """Write the data set once: PNG files and COCO json.
 
@@ -51,6 +53,9 @@ def make_digits(root: Union[str, Path],
         hide_labels: share of the labels that the training set does not tell,
             in [0, 1): every digit that an image has loses its boxes with this
             probability. Images and validation set stay the same.
+        hide_boxes: share of the boxes that the training set does not tell, in
+            [0, 1), each by itself, see
+            :func:`asl_det.datasets.hidden_boxes.hide_boxes`.
         seed: image ``i`` of a split depends on the seed and ``i`` alone.
 
     Returns:
@@ -64,6 +69,7 @@ def make_digits(root: Union[str, Path],
                     digit_size=list(digit_size), max_overlap=max_overlap, clutter=clutter,
                     seed=seed)
     _check(dict(settings, hide_labels=hide_labels), num_train, num_val)
+    without_hidden([], hide_boxes)  # a share out of range is said before anything is drawn
     root = Path(root)
     written = False
     for split, count in zip(SPLITS, (num_train, num_val), strict=True):
@@ -72,6 +78,8 @@ def make_digits(root: Union[str, Path],
         info = dict(description='asl_det digits', split=split, images=count, **settings)
         if hidden:
             info['hide_labels'] = hidden
+        if hide_boxes and split == 'train':
+            info['hide_boxes'] = hide_boxes
         if target.is_file():
             found = json.loads(target.read_text())['info']
             if found != info:
@@ -82,6 +90,7 @@ def make_digits(root: Union[str, Path],
                     + f'): choose another folder, or delete {root} to make it anew')
             continue
         coco = _write_split(root, split, count, settings, hidden)
+        coco['annotations'] = without_hidden(coco['annotations'], info.get('hide_boxes', 0.0), seed)
         # Last and at once: an interrupted run leaves no json and is made again.
         partial = target.with_suffix('.partial')
         partial.write_text(json.dumps(dict(info=info, **coco)))

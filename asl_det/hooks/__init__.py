@@ -1,3 +1,4 @@
+from asl_det.hooks.classifier_prior import ClassifierPriorHook
 from asl_det.hooks.curves import CurvesHook
 from asl_det.hooks.drawing import DrawingHook
 from asl_det.hooks.epoch_seed import EpochSeedHook
@@ -6,11 +7,12 @@ from asl_det.hooks.load_weights import LoadWeightsHook
 from asl_det.hooks.multilabel_pictures import MultiLabelPicturesHook
 from asl_det.hooks.probability_monitor import ProbabilityMonitorHook
 from asl_det.hooks.raw_and_ema import RawAndEMAHook, RawAndEMAValLoop
+from asl_det.hooks.rising_margin import RisingMarginHook
 from asl_det.hooks.safe_checkpoint import SafeCheckpointHook
 from asl_det.hooks.safe_logger import SafeLoggerHook
 from asl_det.hooks.same_schedule import SameScheduleHook
 
-__all__ = ['CurvesHook', 'DrawingHook', 'EpochSeedHook', 'GuardHook', 'LoadWeightsHook',
-           'MultiLabelPicturesHook', 'ProbabilityMonitorHook', 'RawAndEMAHook',
-           'RawAndEMAValLoop', 'SafeCheckpointHook', 'SafeLoggerHook',
+__all__ = ['ClassifierPriorHook', 'CurvesHook', 'DrawingHook', 'EpochSeedHook', 'GuardHook',
+           'LoadWeightsHook', 'MultiLabelPicturesHook', 'ProbabilityMonitorHook', 'RawAndEMAHook',
+           'RawAndEMAValLoop', 'RisingMarginHook', 'SafeCheckpointHook', 'SafeLoggerHook',
            'SameScheduleHook']

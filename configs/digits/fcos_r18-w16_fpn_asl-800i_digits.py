@@ -6,4 +6,4 @@ Box AP on the validation set: not run. On other canvases of training scans, one 
 """
 _base_ = ['./fcos_r18-w16_fpn_800i_digits.py', '../_base_/asl_heads.py']
 
-model = dict(bbox_head={{_base_.asl_fcos_head}})
+model = dict(bbox_head=dict(loss_cls={{_base_.asl_loss}}))

@@ -5,4 +5,4 @@ Box AP 0.799 +- 0.006 (seeds 0, 1, 2) on the validation set, two CPU cores, 2 to
 """
 _base_ = ['./retinanet_r18-w16_fpn_800i_digits.py', '../_base_/asl_heads.py']
 
-model = dict(bbox_head={{_base_.asl_retina_head}})
+model = dict(bbox_head=dict(loss_cls={{_base_.asl_loss}}))

@@ -7,4 +7,4 @@ Box AP of this config: not run here (8 GPUs x 2 images).
 _base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/asl_heads.py']
 custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
 
-model = dict(bbox_head={{_base_.asl_fcos_head}})
+model = dict(bbox_head=dict(loss_cls={{_base_.asl_loss}}))

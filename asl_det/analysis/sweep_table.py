@@ -1,0 +1,101 @@
+"""A sweep as tables: what every variant reached, and what it has more than another."""
+
+import math
+import re
+import statistics
+from typing import Any, Dict, List, Optional, Sequence
+
+from asl_det.errors import UserError
+
+# What a table shows where nothing else is asked for: mAP of any metric, and what COCO's has beside.
+METRICS = r'.*mAP(_50|_75|_s|_m|_l)?|train/seconds_per_iteration'
+
+
+def metric_names(record: Dict[str, Any]) -> List[str]:
+    """The metrics that any run of a sweep reported, those of its training last."""
+    names = dict.fromkeys(m for v in record['variants'].values() for m in v['metrics'])
+    return sorted(names, key=lambda name: name.startswith('train/'))
+
+
+def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
+    """The sweep as Markdown: mean and standard deviation over seeds, and differences.
+
+    Two tables, the second of what each variant has more than the baseline
+    with the same seed. A dash stands where a variant lacks the metric; where fewer seeds than
+    the sweep's reported it, the cell says how many. Failed runs are listed
+    below.
+
+    Args:
+        record: what :func:`sweep` returns.
+        metrics: patterns of whole metric names, e.g. ``'.*mAP'``.
+
+    Raises:
+        UserError: if a pattern fits no metric.
+    """
+    known = metric_names(record)
+    chosen = []
+    for pattern in metrics:
+        found = [m for m in known if re.fullmatch(pattern, m)]
+        if not found:
+            raise UserError(f'no metric is named {pattern}; there are: {", ".join(known)}')
+        chosen += [m for m in found if m not in chosen]
+    variants = record['variants']
+    lines = _rows(chosen, {name: [show(variant['metrics'].get(m)) for m in chosen]
+                           for name, variant in variants.items()})
+    differences = {name: [show_difference(variant['differences'].get(m)) for m in chosen]
+                   for name, variant in variants.items() if 'differences' in variant}
+    if differences:
+        lines += ['', f'Difference to {record["baseline"]}, mean over seeds ± standard error:', '',
+                  *_rows(chosen, differences)]
+    lines += [''] * bool(record.get('failed'))
+    lines += [f'- failed: {run}: {why}' for run, why in record.get('failed', {}).items()]
+    return '\n'.join(lines) + '\n'
+
+
+def differences_to(baseline: Dict[str, Dict[str, Any]],
+                   metrics: Dict[str, Dict[str, Any]]) -> Dict[str, Dict[str, Any]]:
+    """What a variant has more than the baseline with the same seed.
+
+    Args:
+        baseline, metrics: name -> ``values``, one a seed, as in a record.
+
+    Returns:
+        Name -> ``mean``, ``standard_error`` (of the mean; None for one seed)
+        and ``values``, None where either has no value. Metrics that no seed
+        has in both are left out.
+    """
+    found = {}
+    for name in metrics:
+        pairs = zip(baseline.get(name, {}).get('values', []), metrics[name]['values'], strict=False)
+        values = [None if a is None or b is None else b - a for a, b in pairs]
+        there = [v for v in values if v is not None]
+        if there:
+            found[name] = dict(
+                mean=statistics.fmean(there), values=values, standard_error=(
+                    statistics.stdev(there) / math.sqrt(len(there)) if len(there) > 1 else None))
+    return found
+
+
+def show(value: Optional[Dict[str, Any]]) -> str:
+    """``0.812 ± 0.004``, with ``(2 of 3)`` where seeds are missing; a dash for nothing."""
+    if value is None:
+        return '–'
+    missing = value['values'].count(None)
+    return (f'{value["mean"]:.3f}' + (f' ± {value["std"]:.3f}' if value['std'] is not None else '')
+            + (f' ({len(value["values"]) - missing} of {len(value["values"])})' if missing else ''))
+
+
+def show_difference(value: Optional[Dict[str, Any]]) -> str:
+    """``+0.012 ± 0.004``, mean and standard error; with the seeds where some are missing."""
+    if value is None:
+        return '–'
+    error, missing = value['standard_error'], value['values'].count(None)
+    return (f'{value["mean"]:+.3f}' + (f' ± {error:.3f}' if error is not None else '')
+            + (f' ({len(value["values"]) - missing} of {len(value["values"])})' if missing else ''))
+
+
+def _rows(metrics: Sequence[str], cells: Dict[str, List[str]]) -> List[str]:
+    """Lines of a Markdown table."""
+    return ['| | ' + ' | '.join(m.split('/')[-1] for m in metrics) + ' |',
+            '| --- ' * (len(metrics) + 1) + '|',
+            *(f'| {name} | ' + ' | '.join(row) + ' |' for name, row in cells.items())]

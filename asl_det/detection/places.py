@@ -1,0 +1,132 @@
+"""Where a config has classification losses, and which of them a sigmoid loss can replace."""
+
+import inspect
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from mmengine.config import ConfigDict
+
+from asl_det.overrides import type_name
+from asl_det.registry import MODELS
+
+SOFT_LOSSES = ('QualityFocalLoss', 'VarifocalLoss')
+# Heads, by a class in their ancestry, that no loss of another kind fits.
+REFUSED = {
+    'AutoAssignHead': 'the head computes its own loss',
+    'FreeAnchorRetinaHead': 'the head computes its own loss',
+    'YOLACTHead': 'the head computes its own loss',
+    'SABLHead': 'the head is built for softmax and does not ask the loss',
+    'DoubleConvFCBBoxHead': 'the head is built for softmax and does not ask the loss',
+    'MultiInstanceBBoxHead': 'the head takes one loss for a pair of proposals',
+}
+
+
+class Place(NamedTuple):
+    """A loss in a model's config.
+
+    Attributes:
+        path: dotted keys from the model on, e.g. ``bbox_head.loss_cls``.
+        head: the dict that has it.
+        key: its key there.
+        loss: its config; of the head's default where the config has none.
+        kind: kind of head (:data:`asl_det.detection.KINDS`), None where it
+            does not qualify.
+        why: why it does not.
+    """
+
+    path: str
+    head: Dict[str, Any]
+    key: str
+    loss: Dict[str, Any]
+    kind: Optional[str]
+    why: str
+
+
+def find_losses(model: Dict[str, Any]) -> List[Place]:
+    """All losses of a model's config, with the kinds of their heads."""
+    import mmdet.models  # noqa: F401  registers the heads
+
+    return [Place(path, head, key, loss, *_kind(path, head, key, loss))
+            for path, head, key, loss in _walk(model, '')]
+
+
+def ancestry(node: Dict[str, Any]) -> Tuple[str, ...]:
+    """Names of the class of a config and of those it is derived from."""
+    kind = node.get('type')
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return tuple(c.__name__ for c in inspect.getmro(found)) if inspect.isclass(found) else ()
+
+
+def takes_sigmoid(loss: Dict[str, Any]) -> bool:
+    """Whether a loss is one of independent classes; the default of its class if it does not say."""
+    if 'use_sigmoid' in loss:
+        return bool(loss['use_sigmoid'])
+    found = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
+    if found is None:
+        return False
+    parameter = inspect.signature(found.__init__).parameters.get('use_sigmoid')
+    return parameter is not None and parameter.default is True
+
+
+def _walk(node: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any], str, Dict[str, Any]]]:
+    if isinstance(node, dict):
+        if 'type' in node and 'loss_cls' not in node:
+            default = _default_loss(node)
+            if default is not None:
+                yield _join(path, 'loss_cls'), node, 'loss_cls', default
+        for key, value in node.items():
+            if isinstance(value, dict) and 'loss' in str(key) and 'type' in value:
+                yield _join(path, key), node, key, value
+            else:
+                yield from _walk(value, _join(path, key))
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            yield from _walk(value, _join(path, i))
+
+
+def _default_loss(head: Dict[str, Any]) -> Optional[ConfigDict]:
+    """The classification loss that a head takes where its config names none."""
+    kind = head['type']
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    for cls in inspect.getmro(found) if inspect.isclass(found) else ():
+        if '__init__' not in vars(cls):
+            continue
+        parameters = inspect.signature(cls.__init__).parameters
+        if 'loss_cls' in parameters:
+            default = parameters['loss_cls'].default
+            return ConfigDict(default) if isinstance(default, dict) else None
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return None  # it hands none on
+    return None
+
+
+def _kind(path: str, head: Dict[str, Any], key: str,
+          loss: Dict[str, Any]) -> Tuple[Optional[str], str]:
+    """Kind of the head, and the reason where there is none."""
+    names = ancestry(head)
+    if path.startswith('teacher_'):
+        return None, 'of a teacher, which does not learn'
+    if head.get('with_cls') is False:
+        return None, 'the head predicts no classes'
+    if key == 'loss':  # of a classifier of images
+        return 'multilabel', ''
+    if not str(key).endswith('loss_cls'):
+        return None, 'no loss of classes'
+    for name, why in REFUSED.items():
+        if name in names:
+            return None, why
+    name = type_name(loss)
+    if name in SOFT_LOSSES:
+        return 'soft', ''
+    if name == 'GaussianFocalLoss':
+        return None, 'its targets are maps of centres'
+    if 'rpn_head' in path.split('.'):
+        return ('rpn', '') if takes_sigmoid(loss) else (None, 'softmax')
+    if 'BBoxHead' in names and 'DIIHead' not in names:
+        return 'roi', ''
+    if not takes_sigmoid(loss):
+        return None, 'softmax over the classes and background'
+    return ('detr' if {'DETRHead', 'DIIHead'} & set(names) else 'dense'), ''
+
+
+def _join(path: str, key: Any) -> str:
+    return f'{path}.{key}' if path else str(key)

@@ -1,0 +1,48 @@
+"""What each name of a loss means in each kind of head: the one place of these numbers.
+
+Measured so far: ``asl`` in dense heads, one seed (docs/detection.md). Its
+numbers stand for the other kinds of head until they are measured there.
+"""
+
+from typing import Any, Dict
+
+# Kind of head -> what it is.
+KINDS = {
+    'dense': 'heads over all places of feature maps: RetinaNet, FCOS, ATSS, YOLOX, YOLOv3, SOLO',
+    'detr': 'heads over queries: the DETR family, Sparse R-CNN, QueryInst',
+    'roi': 'box heads over proposals: Faster, Mask and Cascade R-CNN',
+    'rpn': 'region proposals of two-stage detectors',
+    'soft': 'targets that are qualities: QualityFocalLoss (GFL, RTMDet, TOOD), VarifocalLoss',
+    'multilabel': 'classifiers of images',
+}
+# What --loss replaces where --loss-where does not say.
+DEFAULT_KINDS = ('dense', 'detr', 'roi', 'multilabel')
+
+Preset = Dict[str, Any]
+
+
+def _points(start: Preset, **parameters: Any) -> Dict[str, Preset]:
+    """The same parameters of our loss in every kind of head; ``start`` is for detectors."""
+    def preset(kind: str) -> Preset:
+        name = 'RoIAsymmetricLoss' if kind == 'roi' else 'AsymmetricLoss'
+        return dict(type=name, use_sigmoid=True, **parameters,
+                    **({} if kind == 'multilabel' else start))
+
+    return {kind: preset(kind) for kind in KINDS}
+
+
+# A preset holds the arguments of a loss; prior and margin_rise are of the hooks beside it.
+_ASL = _points(dict(prior=0.22), gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
+_ASL['multilabel'].update(gamma_neg=4.0, clip=0.05)
+_FOCAL = _points({}, gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25)
+for _kind in ('dense', 'detr', 'rpn'):  # those that take mmdet's own
+    _FOCAL[_kind] = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
+_FOCAL['multilabel'].update(alpha=None)
+
+PRESETS: Dict[str, Dict[str, Preset]] = {
+    'asl': _ASL,
+    'asl-adaptive': {kind: dict(preset, adaptive=dict(delta_p_target=0.1))
+                     for kind, preset in _ASL.items()},
+    'focal': _FOCAL,
+    'bce': _points({}, gamma_neg=0.0, gamma_pos=0.0, clip=0.0),
+}

@@ -1,0 +1,41 @@
+"""Train a step of every head class of mmdet with the loss of its config and with another.
+
+Writes a Markdown table: what works, and why the rest does not.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from rich.progress import track
+
+from asl_det.cli import one_line_errors
+from asl_det.detection.trial import HEADS, check_heads
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--loss', default='asl', help='as in tools/train.py')
+    parser.add_argument('--out', metavar='heads.md', help='write the table here, too')
+    return parser.parse_args()
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    logging.disable(logging.WARNING)
+    lines = ['| head | kind | works | negatives with gradient at the start | tried with |',
+             '| --- | --- | --- | --- | --- |']
+    for row in sorted(track(check_heads(args.loss), total=len(HEADS), transient=True),
+                      key=lambda row: (bool(row['why']), row['head'])):
+        works = f'no: {row["why"]}' if row['why'] else 'yes'
+        reached = '' if row['why'] else f'{row["reached"]:.0%}'
+        lines.append(f'| {row["head"]} | {row["kind"]} | {works} | {reached} | {row["config"]} |')
+    text = '\n'.join(lines) + '\n'
+    print(text)
+    if args.out:
+        Path(args.out).write_text(text)
+
+
+if __name__ == '__main__':
+    main()
