@@ -37,56 +37,6 @@ MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_sche
                   'checkpoint')
 
 
-def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
-    """Read a config file, or one that mmdet ships, named ``mmdet::folder/name.py``.
-
-    Args:
-        path: file or ``package::`` name.
-        options: dotted keys and values that override the config's;
-            ``data_root``, ``max_epochs`` and ``lr`` reach every place that
-            depends on them, see :func:`asl_det.overrides.apply_options`.
-
-    Raises:
-        UserError: if there is no such config, or an option would be ignored.
-    """
-    try:
-        if '::' in path:
-            from mmengine.hub import get_config
-            cfg = get_config(path)
-        elif not os.path.isfile(path):
-            raise UserError(f'config {path} does not exist: give a file, or a config that mmdet '
-                            'ships as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
-        else:
-            cfg = Config.fromfile(path, import_custom_modules=False)
-    except ModuleNotFoundError as error:
-        if error.name != 'pkg_resources':
-            raise
-        raise UserError(f'config {path} can not be read: mmengine {mmengine.__version__} needs '
-                        'pkg_resources, which setuptools 81 removed: pip install "setuptools<81"'
-                        ) from error
-    except FileNotFoundError as error:
-        raise UserError(f'config {path} can not be read: {error}') from error
-    _set_custom_imports(cfg)
-    if options:
-        apply_options(cfg, options)
-        _set_custom_imports(cfg)
-    import_modules_from_strings(**cfg.custom_imports)
-    return cfg
-
-
-def _set_custom_imports(cfg: Config) -> None:
-    """Make ``custom_imports``, a dict, a list or a string, a dict with a list, and add asl_det."""
-    custom = cfg.get('custom_imports') or {}
-    if not isinstance(custom, dict):
-        custom = dict(imports=custom)
-    imports = custom.get('imports') or []
-    imports = [imports] if isinstance(imports, str) else list(imports)
-    # Set here, so that the text of a mmdet:: config needs no change to find our loss.
-    if 'asl_det' not in imports:
-        imports.append('asl_det')
-    cfg.custom_imports = dict(custom, imports=imports)
-
-
 def train(cfg: Config,
           *,
           work_dir: str,
