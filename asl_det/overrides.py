@@ -99,7 +99,7 @@ def set_length(cfg: Config, key: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f'{key}={value!r}: expected a whole number of at least 1')
     factor = value / loop[key]
-    for _, scheduler in _schedulers(cfg):
+    for _, scheduler in schedulers(cfg):
         if scheduler.get('by_epoch', True) == (key == 'max_epochs'):
             _scale_scheduler(scheduler, factor)
     for hook in [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]:
@@ -124,7 +124,7 @@ def set_lr(cfg: Config, lr: float) -> None:
     if not isinstance(optimizer, dict) or not optimizer.get('lr'):
         raise UserError(f'lr={lr}: the config has no optim_wrapper.optimizer.lr: give the keys '
                         'that it has with --cfg-options')
-    rates = [s for _, s in _schedulers(cfg) if _name(s).endswith('LR')]
+    rates = [s for _, s in schedulers(cfg) if _name(s).endswith('LR')]
     peaks = [s.get('eta_max') for s in rates if _name(s) == 'OneCycleLR']
     if any(p != peaks[0] or not isinstance(p, (int, float)) for p in peaks):
         raise UserError(f'lr={lr}: the config has several values of eta_max for OneCycleLR '
@@ -160,7 +160,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
     if not scale.get('enable'):
         return
     factor = runner.world_size * cfg.train_dataloader.batch_size / scale['base_batch_size']
-    for where, scheduler in _schedulers(dict(param_scheduler=runner.param_schedulers)):
+    for where, scheduler in schedulers(dict(param_scheduler=runner.param_schedulers)):
         if _name(scheduler) == 'OneCycleLR':
             peak = scheduler['eta_max']
             scheduler['eta_max'] = ([p * factor for p in peak] if isinstance(peak, (list, tuple))
@@ -197,7 +197,7 @@ def drop_empty_schedules(runner: Runner) -> None:
 def check_one_cycle(cfg: Config) -> None:
     """Raise UserError for a one-cycle schedule that mmengine would fail on during training."""
     loop = cfg.get('train_cfg') or {}
-    for where, s in _schedulers(cfg):
+    for where, s in schedulers(cfg):
         by_epoch = s.get('by_epoch', True)
         length = loop.get('max_epochs' if by_epoch else 'max_iters')
         total = s.get('total_steps')
@@ -282,7 +282,7 @@ def _check_read(cfg: Config, key: str) -> None:
 
 def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
     """Under one-cycle, mmengine takes every learning rate from ``eta_max``."""
-    cycles = [where for where, s in _schedulers(cfg) if _name(s) == 'OneCycleLR']
+    cycles = [where for where, s in schedulers(cfg) if _name(s) == 'OneCycleLR']
     if not cycles:
         return
     for key in options:
@@ -297,7 +297,7 @@ def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
                             'sets both')
 
 
-def _schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
+def schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Every scheduler's dotted key and dict, of all optimizers."""
 
     def walk(node: Any, where: str) -> Iterator[Tuple[str, Dict[str, Any]]]:

@@ -153,7 +153,7 @@ def _name_classes(cfg: Config, run: Run) -> List[str]:
     if set(names) == set(default or ()):
         return []
     for split in ('train', 'val', 'test'):
-        for inner, node in run.data_sets(split):
+        for _, node in run.data_sets(split):
             if node.get('type') == 'CocoDataset':
                 node.metainfo = dict(node.get('metainfo') or {}, classes=tuple(names))
     run.forget()

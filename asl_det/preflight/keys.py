@@ -19,7 +19,8 @@ from asl_det.preflight.walk import REGISTRIES, Part, parts
 ALWAYS = {'type', '_scope_', '_delete_'}
 # Keys that whoever builds a part takes out of its dict before.
 TAKEN = {'hook': {'priority'}, 'parameter scheduler': {'convert_to_iter_based'},
-         'loop': {'by_epoch'}, 'optim_wrapper': {'optimizer', 'constructor', 'paramwise_cfg'}}
+         'loop': {'by_epoch'}, 'weight initializer': {'override'},
+         'optim_wrapper': {'optimizer', 'constructor', 'paramwise_cfg'}}
 LAYERS = ('norm_cfg', 'conv_cfg', 'act_cfg', 'dcn')  # their builders take keys out
 LOADER = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn',
           'num_batch_per_epoch', *inspect.signature(DataLoader.__init__).parameters} - {'self'}
@@ -47,7 +48,8 @@ def check_top_keys(run: Run) -> Iterator[Finding]:
         near = None if name in READ else nearest(name, READ, 0.8)
         # What the file uses elsewhere is a variable.
         if near and len(re.findall(rf'\b{re.escape(name)}\b', text)) <= 1:
-            yield Finding('unknown key', f'{run.config}: {name}', f'nothing reads it: is it {near}?')
+            yield Finding('unknown key', f'{run.config}: {name}',
+                          f'nothing reads it: is it {near}?')
     for name, known in READ_IN.items():
         yield from _unknown(run, name, run.cfg.get(name), known)
 

@@ -12,8 +12,8 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings, is_installed
 
 from asl_det.errors import UserError
+from asl_det.file_kind import kind_of_file
 from asl_det.overrides import apply_options
-from asl_det.preflight.files import kind_of_file
 
 EXAMPLE = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')

@@ -26,6 +26,10 @@ class Run:
         checkpoint: file or URL that is tested or resumed, or None.
         work_dir: folder of the run, or None.
         thorough: look at everything that takes long, every image, too.
+        outputs: flags that name what is written, ``--out`` and ``--show-dir``, and their paths.
+        partial: a checkpoint may fit in part.
+        anyway: a resumed training may differ from what it was.
+        memo: what checks share, so that it is read or built once.
     """
 
     cfg: Config
@@ -34,7 +38,10 @@ class Run:
     checkpoint: Optional[str] = None
     work_dir: Optional[str] = None
     thorough: bool = False
-    _loaded: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    outputs: Dict[str, str] = field(default_factory=dict)
+    partial: bool = False
+    anyway: bool = False
+    memo: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def loaders(self) -> List[Tuple[str, Dict[str, Any]]]:
         """Dotted key and config of every data loader that is used; equal ones once."""
@@ -77,18 +84,18 @@ class Run:
             The data set, or None if it can not be loaded: other checks say why.
         """
         key = f'{place} {lazy}'
-        if key not in self._loaded:
+        if key not in self.memo:
             config = dict(copy.deepcopy(dataset), pipeline=[], lazy_init=lazy)
             init_default_scope(self.cfg.get('default_scope') or 'mmdet')
             try:
-                self._loaded[key] = DATASETS.build(config)
+                self.memo[key] = DATASETS.build(config)
             except Exception:
-                self._loaded[key] = None
-        return self._loaded[key]
+                self.memo[key] = None
+        return self.memo[key]
 
     def forget(self) -> None:
         """Data sets are loaded anew after the config was changed."""
-        self._loaded.clear()
+        self.memo.clear()
 
     def evaluators(self) -> List[Tuple[str, Dict[str, Any]]]:
         """Dotted key and config of every metric that is used; equal ones once."""

@@ -1,16 +1,14 @@
 """Values that fit their arguments, but not the run: sizes, lengths, losses, what is saved."""
 
 import inspect
-import math
 import re
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 import torch
-from mmengine.utils import is_list_of
 from torch import nn
 
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.keys import kind_of, nearest
+from asl_det.preflight.keys import kind_of
 from asl_det.preflight.run import Run
 from asl_det.preflight.signatures import arguments
 from asl_det.preflight.walk import MODELS, Part, parts

@@ -54,10 +54,10 @@ def _own(function: Callable) -> Tuple[Arguments, bool]:
 
 
 def _handed_over(init: Callable) -> Optional[str]:
-    """Whether all that an ``__init__`` does with its ``**kwargs`` is ``super().__init__(**kwargs)``.
+    """To whom ``super().__init__(**kwargs)`` hands the ``**kwargs``, if nothing else uses them.
 
     Returns:
-        None if not; else the class that ``super`` names, '' for none.
+        The class that ``super`` names, '' for none; None if they are used otherwise.
     """
     try:
         function = ast.parse(textwrap.dedent(inspect.getsource(init))).body[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from mmdet import registry as mmdet_registries
-from mmengine.registry import Registry, WEIGHT_INITIALIZERS, init_default_scope
+from mmengine.registry import WEIGHT_INITIALIZERS, Registry, init_default_scope
 
 from asl_det.preflight.run import SPLITS, Run
 
