@@ -16,10 +16,12 @@ from asl_det.preflight.settings import check_losses, check_saved, check_sizes, c
 
 Check = Callable[[Run], Iterable[Finding]]
 
-CHECKS: Sequence[Check] = (
-    check_top_keys, check_parts, check_sizes, check_losses, check_values, check_saved,
-    check_schedule, check_data_files, check_classes, check_model, check_checkpoints, check_resume,
-    check_outputs)
+# What a config says by itself; what its data says; the rest.
+CONFIG: Sequence[Check] = (check_top_keys, check_parts, check_sizes, check_losses, check_values,
+                           check_saved, check_schedule)
+DATA: Sequence[Check] = (check_data_files,)
+CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_classes, check_model, check_checkpoints,
+                           check_resume, check_outputs)
 
 
 def preflight(run: Run, checks: Sequence[Check] = CHECKS) -> Report:

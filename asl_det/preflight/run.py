@@ -12,7 +12,7 @@ from asl_det.registry import DATASETS
 
 # The data of a config that is read for each purpose.
 SPLITS = {'train': ('train', 'val'), 'resume': ('train', 'val'), 'test': ('test',),
-          'check': ('train', 'val', 'test')}
+          'labels': ('train',), 'check': ('train', 'val', 'test')}
 
 
 @dataclass
@@ -22,7 +22,8 @@ class Run:
     Attributes:
         cfg: the config with all options. Checks do not change it.
         config: how the command names it, for messages.
-        purpose: 'train', 'resume', 'test' or 'check' (all of them).
+        purpose: 'train', 'resume', 'test', 'labels' (of the training data alone) or 'check'
+            (everything).
         checkpoint: file or URL that is tested or resumed, or None.
         work_dir: folder of the run, or None.
         thorough: look at everything that takes long, every image, too.
