@@ -25,6 +25,8 @@ READ_IN = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
 }
+# Texts that stand in the place of a number.
+CHOICES = ('auto', 'dynamic')
 # What of a scheduler and of a hook counts epochs (or iterations, in a loop of iterations).
 SCHEDULER_ENDS = ('begin', 'end', 'T_max')
 SCHEDULER_COUNTS = ('total_steps', 'step_size', 'milestones', 'periods')
@@ -62,6 +64,12 @@ def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
         set_length(cfg, *length)
     for key in options:
         _check_read(cfg, key)
+    texts = [f'{key}={value!r} is text, and was {value_at(cfg, key)!r}'
+             for key, value in options.items()
+             if isinstance(value, str) and value not in CHOICES
+             and isinstance(value_at(cfg, key), (bool, int, float))]
+    if texts:
+        raise UserError(f'--cfg-options {"; ".join(texts)}: expected a number, True or False')
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:  # an index or a dict that is not there
@@ -312,6 +320,16 @@ def schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
                 yield from walk(value, f'{where}.{i}')
 
     return walk(cfg.get('param_scheduler'), 'param_scheduler')
+
+
+def value_at(cfg: Any, key: str) -> Any:
+    """The value of a dotted key, None where there is none."""
+    for name in key.split('.'):
+        if isinstance(cfg, (list, tuple)) and name.isdigit() and int(name) < len(cfg):
+            cfg = cfg[int(name)]
+        else:
+            cfg = cfg.get(name) if hasattr(cfg, 'get') else None
+    return cfg
 
 
 def _name(node: Dict[str, Any]) -> str:

@@ -87,13 +87,13 @@ def sweep(config: str,
     runs = [(name, seed) for seed in seeds for name in variants]
     folders = {run: Path(work_dir, run[0], f'seed{run[1]}') for run in runs}
     settings = {run: {**options, **variants[run[0]], 'randomness.seed': run[1]} for run in runs}
+    configs = {run: load_config(config, settings[run]) for run in runs}
+    for i, name in enumerate(variants):  # their data is mostly the same
+        require(Run(configs[name, seeds[0]], f'{config} ({name})', 'train'),
+                CONFIG if i else CHECKS)
     made_with = versions()
     with hold(work_dir):
         seen: Dict[str, str] = {}
-        configs = {run: load_config(config, settings[run]) for run in runs}
-        for i, name in enumerate(variants):  # their data is mostly the same
-            require(Run(configs[name, seeds[0]], f'{config} ({name})', 'train'),
-                    CONFIG if i else CHECKS)
         identities = {run: run_identity(cfg, seen) for run, cfg in configs.items()}
         _check_records(folders, identities, anew)
         for run in runs:

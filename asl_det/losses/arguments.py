@@ -74,7 +74,8 @@ def class_weights(values: Optional[Sequence[float]]) -> Optional[Tensor]:
         weights = torch.as_tensor(values, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f'class_weight={values!r}: expected one number >= 0 per class') from None
-    require('class_weight', values, weights.dim() == 1 and bool(((weights >= 0) & weights.isfinite()).all()),
+    good = (weights >= 0) & weights.isfinite()
+    require('class_weight', values, weights.dim() == 1 and bool(good.all()),
             'one number >= 0 per class')
     return weights
 

@@ -150,7 +150,8 @@ def _fits_classes(run: Run, named: Named, content: Any) -> Iterator[Finding]:
             yield Finding('number of classes', named.where, f'it was trained on {len(trained)} '
                           f'classes ({shorten(trained, 6)}), but the data set of {place} has '
                           f'{len(names)} ({shorten(names, 6)}): give the data or the config that '
-                          'it was trained with')
+                          'it was trained with, or start a new training from it with load_from',
+                          error=not run.partial)
         elif names != trained and set(names) == set(trained):
             i = next(i for i, name in enumerate(names) if name != trained[i])
             yield Finding('order of classes', named.where, f'it was trained with the classes in '

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
+from asl_det.overrides import value_at
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run, path_of
 from asl_det.preflight.signatures import arguments
@@ -112,7 +113,7 @@ def set_num_classes(cfg: Config, config: str, purpose: str, asked: Optional[str]
     for key, value in heads:
         if value == number:
             continue
-        head = _at(cfg, key.rpartition('.')[0])
+        head = value_at(cfg, key.rpartition('.')[0])
         head[key.rpartition('.')[2]] = number
         _fit_weights(head, value, number)
         said.append(f'{key}={number}, {source}')
@@ -183,8 +184,3 @@ def _fit_weights(head: Dict[str, Any], old: Union[int, str, None], new: int) -> 
             and len(weights) in (old, old + 1) and len(set(weights[:old])) == 1:
         loss['class_weight'] = [weights[0]] * new + list(weights[old:])
 
-
-def _at(cfg: Any, place: str) -> Any:
-    for key in place.split('.'):
-        cfg = cfg[int(key)] if key.isdigit() else cfg[key]
-    return cfg

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from asl_det.overrides import READ, READ_IN
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
-from asl_det.preflight.signatures import arguments, misfit
+from asl_det.preflight.signatures import arguments, mentions, misfit
 from asl_det.preflight.walk import REGISTRIES, Part, parts
 
 ALWAYS = {'type', '_scope_', '_delete_'}
@@ -56,7 +56,9 @@ def check_top_keys(run: Run) -> Iterator[Finding]:
 
 def check_parts(run: Run) -> Iterator[Finding]:
     """Types and keys of everything that is built, by the signature of its class."""
-    for part in parts(run):
+    found = parts(run)
+    by_place = {part.place: part for part in found}
+    for part in found:
         where = f'{run.config}: {part.place}'
         missing = _missing_package(part)
         if missing:
@@ -68,7 +70,7 @@ def check_parts(run: Run) -> Iterator[Finding]:
                           + (f': is it {near!r}?' if near else
                              ': import the module that registers it with custom_imports'))
         elif part.place.split('.')[-1] not in LAYERS:
-            yield from _check_arguments(run, part)
+            yield from _check_arguments(run, part, by_place.get(part.place.rpartition('.')[0]))
     for place, loader in run.loaders():
         yield from _unknown(run, place, loader, LOADER)
     wrapper = run.cfg.get('optim_wrapper') or {}
@@ -88,7 +90,7 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.7) -> Optional[st
     return lower[found[0]] if found else None
 
 
-def _check_arguments(run: Run, part: Part) -> Iterator[Finding]:
+def _check_arguments(run: Run, part: Part, owner: Optional[Part]) -> Iterator[Finding]:
     known, closed = arguments(part.kind)
     taken = ALWAYS | TAKEN.get(part.registry.name, set())
     for key, value in part.node.items():
@@ -100,8 +102,12 @@ def _check_arguments(run: Run, part: Part) -> Iterator[Finding]:
             if expected:
                 yield Finding('wrong kind of value', where,
                               f'{value!r} is {kind_of(value)}: expected {expected}')
-        elif closed:
-            near = nearest(key, set(known) | taken - ALWAYS)
+            continue
+        if owner is not None and mentions(owner.kind, rf"""['"]{re.escape(key)}['"]"""):
+            continue  # it takes the key out, as DETR's head takes bg_cls_weight
+        # What takes any key may still have one of which this is a misspelling.
+        near = nearest(key, set(known) | taken - ALWAYS, 0.7 if closed else 0.85)
+        if closed or near:
             yield Finding('unknown key', where, f'{part.name} has no argument {key!r}: '
                           + (f'is it {near}?' if near else f'it has {", ".join(known)}'))
 

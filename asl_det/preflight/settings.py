@@ -10,7 +10,7 @@ from torch import nn
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.keys import kind_of
 from asl_det.preflight.run import Run
-from asl_det.preflight.signatures import arguments
+from asl_det.preflight.signatures import arguments, mentions
 from asl_det.preflight.walk import MODELS, Part, parts
 
 COCO = re.compile(r'(bbox|segm)_mAP(_50|_75|_s|_m|_l)?|AR@\d+|AR_[sml]@\d+|\w+_precision')
@@ -86,7 +86,7 @@ def _activation(run: Run, part: Part, owner: Part, key: str) -> Iterator[Finding
             yield Finding('wrong kind of value', f'{where}.use_sigmoid',
                           f'{sigmoid!r}: expected True or False')
         return
-    reads = key == 'loss_cls' and _mentions(owner.kind, r"\.get\('use_sigmoid'")
+    reads = key == 'loss_cls' and mentions(owner.kind, r"\.get\('use_sigmoid'")
     if reads and 'use_sigmoid' not in part.node and sigmoid:
         yield Finding('use_sigmoid is missing', where, f'{owner.name} reads use_sigmoid from the '
                       'config and takes a missing one for False: softmax over one channel more; '
@@ -104,22 +104,10 @@ def _activation(run: Run, part: Part, owner: Part, key: str) -> Iterator[Finding
                       'use_sigmoid=True, or use AsymmetricLoss')
 
 
-def _mentions(kind: Any, pattern: str) -> bool:
-    """Whether the ``__init__`` of a class or of a parent has this in its source."""
-    for parent in inspect.getmro(kind) if inspect.isclass(kind) else ():
-        init = vars(parent).get('__init__')
-        try:
-            if init is not None and re.search(pattern, inspect.getsource(init)):
-                return True
-        except (OSError, TypeError):
-            continue
-    return False
-
-
 def _is_softmax_head(kind: Any) -> bool:
     """mmdet's heads of regions that have C + 1 channels whatever the loss says."""
     names = {c.__name__ for c in inspect.getmro(kind)} if inspect.isclass(kind) else set()
-    return 'BBoxHead' in names and not _mentions(kind, r'loss_cls\.use_sigmoid') \
+    return 'BBoxHead' in names and not mentions(kind, r'loss_cls\.use_sigmoid') \
         and 'SABLHead' not in names
 
 

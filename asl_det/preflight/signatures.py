@@ -4,6 +4,7 @@ import ast
 import functools
 import inspect
 import numbers
+import re
 import textwrap
 import typing
 from typing import Any, Callable, Dict, Optional, Set, Tuple
@@ -75,6 +76,18 @@ def _handed_over(init: Callable) -> Optional[str]:
             found.append(parent.args[0].id if parent.args else '')
     uses = sum(isinstance(node, ast.Name) and node.id == name for node in ast.walk(function))
     return found[0] if len(found) == uses == 1 else None
+
+
+def mentions(kind: Any, pattern: str) -> bool:
+    """Whether the ``__init__`` of a class or of a parent has this in its source."""
+    for parent in inspect.getmro(kind) if inspect.isclass(kind) else ():
+        init = vars(parent).get('__init__')
+        try:
+            if init is not None and re.search(pattern, inspect.getsource(init)):
+                return True
+        except (OSError, TypeError):  # a builtin
+            continue
+    return False
 
 
 def misfit(parameter: inspect.Parameter, value: Any) -> Optional[str]:
