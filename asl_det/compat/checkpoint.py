@@ -126,7 +126,7 @@ def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None
 
 def _read(file: BinaryIO, name: str, map_location: Any) -> Any:
     kind = kind_of_bytes(file.read(512))
-    if kind not in ('a checkpoint', 'of an unknown format', 'a text file'):
+    if kind not in ('a checkpoint', 'of an unknown format'):
         what = ': "git lfs pull" brings the file itself' if kind == 'a git-lfs pointer' else ''
         raise UserError(f'checkpoint {name} is {kind}, not what torch.save writes{what}')
     file.seek(0)

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import traceback
 from typing import Any, Dict, Optional
 
@@ -107,7 +108,9 @@ def _what_is_wrong(path: str, error: Exception) -> str:
         return f'{file}{line}: {broken.msg}' + (f': {broken.text.strip()}' if broken.text else '')
     if isinstance(error, json.JSONDecodeError):
         return f'{file}, line {error.lineno}: {error.msg}'
-    message = f'{type(error).__name__}: {_first_line(error)}'
+    # Of what mmengine made of {{ }}, in a file of its own.
+    message = re.sub(r'^There are syntax errors in config file \S+: ', '', _first_line(error))
+    message = f'{type(error).__name__}: {message}'
     # mmengine compiles every config under the name of its file.
     lines = [f for f in traceback.extract_tb(error.__traceback__)
              if f.name == '<module>' and os.path.abspath(f.filename) == os.path.abspath(file)]

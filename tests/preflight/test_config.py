@@ -74,7 +74,7 @@ FILES = [
     ('a.py', "model = dict(type='X')\ndata = dict()\noptimizer = dict(lr=1)\nrunner = dict()\n",
      r'a config of mmdet 2.x: .*optim_wrapper.optimizer in the place of optimizer'),
     ('a.py', 'a = 1\nb = 2\n', r'no config: expected model, .*got a, b'),
-    ('a.py', 'a = "{{_base_.size}}"\n', 'no config: .*got a'),
+    ('a.py', 'a = "{{_base_.size}}"\n', 'a.py: SyntaxError: invalid syntax'),
     ('a.json', '{"images": [], "annotations": []}', 'an annotation file, no config'),
     ('a.json', '{"metainfo": {}, "data_list": []}', 'an annotation file, no config'),
     ('a.json', '{"model": \n1', 'a.json, line 2: '),
