@@ -6,7 +6,7 @@ from typing import Any, Iterator, List, Sequence, Tuple
 import numpy as np
 
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.table import NUMBERS, Table, rows_of, shown
+from asl_det.preflight.table import MISSING, NUMBERS, Table, rows_of, shown
 
 TOLERANCE = 1.0  # pixels beyond the image that are rounding
 FEW = 3  # boxes from which on a pattern is no accident
@@ -59,10 +59,10 @@ def readable_boxes(table: Table, values: Sequence[Any]) -> Tuple[List[Finding], 
                 and all(type(v) in NUMBERS for v in value)):
             continue
         good[row] = False
-        if isinstance(value, (list, str, dict, int, float)) or value is None:
+        if value is not MISSING:
             findings.append(table.finding(
-                'box', row, f'bbox {shown(value)}: expected four numbers, x and y of the upper left '
-                'corner, width and height in pixels'))
+                'box', row, f'bbox {shown(value)}: expected four numbers, x and y of the upper '
+                'left corner, width and height in pixels'))
     return findings, good
 
 
@@ -105,10 +105,10 @@ def check_boxes(boxes: Boxes) -> Iterator[Finding]:
     yield from boxes.say('negative box', negative, 'bbox {box} has a negative width or height, and '
                          'mmdet leaves it out: expected x, y, width, height, with x, y the upper '
                          'left corner')
-    yield from boxes.say('thin box', thin, 'bbox {box} is thinner than a pixel: mmdet leaves it out '
-                         'in training, and evaluation counts it as missed', error=False)
-    yield from boxes.say('box outside', rest & gone & ~thin, 'bbox {box} lies outside its image of '
-                         '{size}: mmdet leaves it out in training, and evaluation counts it as '
+    yield from boxes.say('thin box', thin, 'bbox {box} is thinner than a pixel: mmdet leaves it '
+                         'out in training, and evaluation counts it as missed', error=False)
+    yield from boxes.say('box outside', rest & gone & ~thin, 'bbox {box} lies outside its image '
+                         'of {size}: mmdet leaves it out in training, and evaluation counts it as '
                          'missed', error=False)
     yield from boxes.say('box beyond the image', partly, 'bbox {box} reaches out of its image of '
                          '{size}: mmdet trains on the part inside, evaluation takes the whole. If '

@@ -89,9 +89,9 @@ def check_names(place: str, path: str, given: Sequence[str], found: Sequence[str
             first = next(i for i, (a, b) in enumerate(zip(in_file, in_config, strict=False))
                          if a != b)
             yield Finding('order of classes', where, f'mmdet gives labels in the order of the '
-                          f'categories in {path}, and class {first} is {in_file[first]!r} there but '
-                          f'{in_config[first]!r} here, so that names would be wrong: set classes=('
-                          f'{shorten(list(map(repr, in_file)), 20)},)')
+                          f'categories in {path}, and class {first} is {in_file[first]!r} there '
+                          f'but {in_config[first]!r} here, so that names would be wrong: set '
+                          f'classes=({shorten(list(map(repr, in_file)), 20)},)')
 
 
 def check_counts(path: str, classes: Sequence[str], counts: np.ndarray, split: str,

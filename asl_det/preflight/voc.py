@@ -98,8 +98,8 @@ def _check_box(where: str, thing: Any, size: Tuple[float, float], image: str) ->
     texts = [thing.findtext(f'bndbox/{key}') for key in CORNERS]
     corners = [_number(text) for text in texts]
     if not all(v is not None and np.isfinite(v) for v in corners):
-        yield Finding('box', where, f'bndbox has {", ".join(map(str, texts))}: expected the numbers '
-                      f'{", ".join(CORNERS)} in pixels', images=(image,))
+        yield Finding('box', where, f'bndbox has {", ".join(map(str, texts))}: expected the '
+                      f'numbers {", ".join(CORNERS)} in pixels', images=(image,))
         return
     left, top, right, bottom = corners
     shown = f'bndbox {left:g}, {top:g}, {right:g}, {bottom:g}'

@@ -57,7 +57,7 @@ def test_other_settings_for_the_same_folder_are_refused(tmp_path):
 def test_an_interrupted_run_is_made_again(tmp_path):
     make(tmp_path)
     whole = contents(tmp_path)
-    (tmp_path / 'instances_train.json').unlink()
+    (tmp_path / 'instances_train.json').rename(tmp_path / 'instances_train.partial')
     (tmp_path / 'train' / '000003.png').write_bytes(b'cut off')
     assert make(tmp_path)
     assert contents(tmp_path) == whole
