@@ -52,6 +52,6 @@ def _check_evaluators(run: Run) -> Iterator[Finding]:
             yield Finding('no annotation file', f'{place}.ann_file', f'{path} does not exist: give '
                           f'that of the data set{": " + files[0] if files else ""}')
         elif files and os.path.realpath(path) not in map(os.path.realpath, files):
-            yield Finding('file of the evaluator', f'{place}.ann_file', f'{path} is not the file of '
-                          f'the data set, {files[0]}: results are compared with the objects of '
-                          'other images; give both the same')
+            yield Finding('file of the evaluator', f'{place}.ann_file', f'{path} is not the file '
+                          f'of the data set, {files[0]}: results are compared with the objects '
+                          'of other images; give both the same')
