@@ -75,13 +75,18 @@ def check_names(place: str, path: str, given: Sequence[str], found: Sequence[str
                       f'({shorten(given, 4)}); it has {shorten(found, 20)}: set '
                       f'metainfo=dict(classes=({shorten(list(map(repr, found)), 20)},))')
         return
-    for name in missing:
-        like = nearest(name, found)
-        yield Finding('class not in the file', where, f'{name!r} is not in {path}, '
-                      + (f'which has {like!r}: use the same name' if like else
-                         f'which has {shorten(found, 20)}: remove it, or add the category')
-                      + ('. Labels follow the order of the file, so that those of later classes '
-                         'would shift' if file_order else ''))
+    shift = ('. Labels follow the order of the file, so that those of later classes would shift'
+             if file_order else '')
+    like = {name: nearest(name, found) for name in missing}
+    for name in filter(like.get, missing):
+        yield Finding('class not in the file', where, f'{name!r} is not in {path}, which has '
+                      f'{like[name]!r}: use the same name{shift}')
+    others = [repr(name) for name in missing if not like[name]]
+    if others:
+        yield Finding('class not in the file', where, f'{shorten(others)} '
+                      f'{"are" if len(others) > 1 else "is"} not in {path}, which has '
+                      f'{shorten(found, 20)}: leave out of metainfo.classes what has no category '
+                      f'there{shift}')
     if file_order:
         in_file = [name for name in found if name in given]
         in_config = [name for name in given if name in found]

@@ -54,7 +54,7 @@ ERRORS = {
     'empty images': (lambda d: d.update(images=[]), 'empty list of images'),
     'empty categories': (lambda d: d.update(categories=[]), 'empty list of categories'),
     'empty annotations': (lambda d: d[A].clear(), 'has no annotations: there is nothing to learn'),
-    'images as a dict': (lambda d: d.update(images={'1': {}}), "images is {'1': {}}: expected a li"),
+    'images as a dict': (lambda d: d.update(images={'1': {}}), "images is {'1': {}}: expected a"),
     'a text among annotations': (lambda d: d[A].append('x'), "annotations[6]: got 'x': expected"),
     'image without id': (drop(I, 'id', 1), 'images[1]: has no id'),
     'image without file': (drop(I, 'file_name'), 'images[0] (id 1): has no file_name'),
@@ -108,8 +108,8 @@ WARNINGS = {
                '80'),
     'left of it': (boxes([-10, 10, 20, 20]), 'reaches out of its image'),
     'area 0': (put(A, 'area', 0), 'area 0: mmdet leaves out what has no area'),
-    'no iscrowd': (drop(A, 'iscrowd'), '1 of 6 annotations have no iscrowd: mmdet takes them as 0'),
-    'one image in two entries': (put(I, 'file_name', '1.png', 1), "file_name '1.png' is that of im"),
+    'no iscrowd': (drop(A, 'iscrowd'), '1 of 6 annotations have no iscrowd: mmdet takes them as'),
+    'one image in two entries': (put(I, 'file_name', '1.png', 1), "file_name '1.png' is that of"),
     'a class without objects': (every(A, category_id=1), 'dog: has no object to learn from'),
 }
 
@@ -149,7 +149,7 @@ FILES = {
     'compressed': (b'\x1f\x8b\x08\x00\xff\xfe', 'is compressed'),
     'UTF-16': (json.dumps(coco()).encode('utf-16'), 'is no UTF-8 text'),
     'UTF-16 without mark': (json.dumps(coco()).encode('utf-16-le'), 'UTF-16'),
-    'a byte order mark': (json.dumps(coco()).encode('utf-8-sig'), 'begins with the byte order mark'),
+    'a byte order mark': (json.dumps(coco()).encode('utf-8-sig'), 'with the byte order mark'),
     'a list': (b'[]', 'is a json list: expected an object'),
     'OpenMMLab': (b'{"metainfo": {}, "data_list": []}', 'is the json of OpenMMLab 2.0'),
 }
