@@ -11,9 +11,9 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_json
 from asl_det.preflight.boxes import Boxes, check_boxes, readable_boxes, used_boxes
-from asl_det.preflight.classes import check_counts, check_names
 from asl_det.preflight.contents import Contents
 from asl_det.preflight.finding import Finding
+from asl_det.preflight.names import check_counts, check_names
 from asl_det.preflight.table import MISSING, Table, as_findings, hashable, numbers, shown
 
 COMPLETE = 'python tools/complete_coco.py {path} NEW_FILE writes a copy with what is certain'

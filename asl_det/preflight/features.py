@@ -9,9 +9,11 @@ from asl_det.identity import differences
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_json
 from asl_det.multilabel.transforms import FEATURES, feature_path
+from asl_det.preflight.annotations import in_config
+from asl_det.preflight.contents import Contents
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.images import SAMPLE, spread
-from asl_det.preflight.inspect import image_files, inspect
+from asl_det.preflight.inspect import image_files, inspect, is_local
 from asl_det.preflight.run import Run
 from asl_det.preflight.table import as_findings
 
@@ -20,6 +22,10 @@ MAKE = 'make them with python tools/cache_features.py CONFIG {folder}'
 
 def check_features(run: Run) -> Iterator[Finding]:
     """Folders that ``LoadFeatures`` reads: their network, and a sample of the images."""
+    yield from in_config(run, _check_data_sets(run))
+
+
+def _check_data_sets(run: Run) -> Iterator[Finding]:
     seen: Set[str] = set()
     for place, dataset in run.splits():
         for step in dataset.get('pipeline') or ():
@@ -29,7 +35,8 @@ def check_features(run: Run) -> Iterator[Finding]:
             if folder not in seen:
                 seen.add(folder)
                 yield from check_folder(folder, (run.cfg.get('model') or {}).get('backbone') or {})
-            images = [p for p in image_files(inspect(place, dataset)) if os.path.isfile(p)]
+            contents = inspect(place, dataset) if is_local(dataset) else Contents()
+            images = [p for p in image_files(contents) if os.path.isfile(p)]
             chosen = images if run.thorough else [images[i] for i in spread(len(images), SAMPLE)]
             lacking = [p for p in chosen if not feature_path(folder, p).is_file()]
             if lacking and os.path.isdir(folder):

@@ -14,8 +14,9 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import HEAD, what_it_is
 from asl_det.multilabel.loading import LoadImageWithPillow
+from asl_det.preflight.annotations import in_config
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.inspect import image_files, inspect, is_remote
+from asl_det.preflight.inspect import image_files, image_folder, inspect, is_local
 from asl_det.preflight.run import Run
 from asl_det.registry import TRANSFORMS
 
@@ -32,12 +33,12 @@ def check_images(run: Run) -> Iterator[Finding]:
     ``run.thorough`` decodes all.
     """
     for place, dataset in run.splits():
-        if is_remote(dataset) or not dataset.get('ann_file'):
-            continue
+        if not is_local(dataset) or not os.path.isdir(image_folder(dataset) or '.'):
+            continue  # said by the check of places
         contents = inspect(place, dataset)
-        yield from check_image_files(
+        yield from in_config(run, check_image_files(
             place, image_files(contents), _sizes(contents), loader=build_loader(dataset),
-            thorough=run.thorough, left_out=dataset.get('broken_images') == 'skip')
+            thorough=run.thorough, left_out=dataset.get('broken_images') == 'skip'))
 
 
 def check_image_files(place: str, images: Sequence[str], sizes: Optional[np.ndarray] = None, *,

@@ -9,10 +9,10 @@ from mmengine.dataset import BaseDataset
 
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets import CocoMultiLabelDataset, MultiLabelDataset
-from asl_det.preflight.classes import Names, check_counts, configured_classes
 from asl_det.preflight.coco import read_coco
 from asl_det.preflight.contents import Contents
 from asl_det.preflight.finding import Finding
+from asl_det.preflight.names import Names, check_counts, configured_classes
 from asl_det.preflight.table import as_findings
 from asl_det.preflight.voc import read_voc
 from asl_det.registry import DATASETS
@@ -29,12 +29,12 @@ def inspect(place: str, dataset: Dict[str, Any]) -> Contents:
 
     Args:
         place: dotted key, which begins with the split.
-        dataset: config of a data set without wrappers.
+        dataset: config of a data set without wrappers, whose file is there.
     """
     path = annotation_file(dataset)
-    stamp = os.stat(path) if path and os.path.exists(path) else None
+    stamp = os.stat(path)
     key = (place, json.dumps(dataset, default=repr, sort_keys=True), os.getcwd(),
-           stamp and (stamp.st_mtime_ns, stamp.st_size))
+           stamp.st_mtime_ns, stamp.st_size)
     if key not in _SEEN:
         while len(_SEEN) >= MOST_SEEN:
             del _SEEN[next(iter(_SEEN))]
@@ -48,14 +48,15 @@ def annotation_file(dataset: Dict[str, Any]) -> str:
     return path if '://' in path else os.path.join(dataset.get('data_root') or '', path)
 
 
-def is_remote(dataset: Dict[str, Any]) -> bool:
-    """Whether files are read through a storage backend."""
-    return bool(dataset.get('backend_args')) or '://' in annotation_file(dataset)
+def is_local(dataset: Dict[str, Any]) -> bool:
+    """Whether the annotations are a file, or folder, that is there; storage backends are not."""
+    return bool(dataset.get('ann_file')) and not dataset.get('backend_args') and os.path.exists(
+        annotation_file(dataset))
 
 
 def _inspect(place: str, dataset: Dict[str, Any], path: str) -> Contents:
     kind = _class_of(dataset)
-    if kind is None or is_remote(dataset):
+    if kind is None:
         return Contents()
     split = place.partition('_')[0]
     found, classes = configured_classes(place, dataset.get('metainfo'), _default_classes(kind))

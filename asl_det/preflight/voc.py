@@ -10,9 +10,9 @@ import numpy as np
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_lines
-from asl_det.preflight.classes import check_counts, nearest
 from asl_det.preflight.contents import Contents
 from asl_det.preflight.finding import Finding
+from asl_det.preflight.names import check_counts, nearest
 from asl_det.preflight.table import as_findings
 
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
