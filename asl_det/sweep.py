@@ -79,8 +79,9 @@ def sweep(config: str,
 
     Raises:
         UserError: if a folder holds a run made with something else, another
-            sweep uses ``work_dir``, a seed stands twice, or the name of a
-            variant can not be that of a folder.
+            sweep uses ``work_dir``, a seed stands twice or is out of range,
+            two variants are the same, or the name of one can not be that of
+            a folder.
     """
     _check_arguments(variants, seeds, jobs)
     options = dict(options or {})
@@ -185,8 +186,15 @@ def _check_arguments(variants: Variants, seeds: Sequence[int], jobs: int) -> Non
     for name in variants:
         if not name or name.startswith('.') or Path(name).name != name:
             raise UserError(f'a variant is named {name!r}: expected the name of a folder')
+    names = {}
+    for name, settings in variants.items():
+        same = names.setdefault(json.dumps(settings, sort_keys=True, default=repr), name)
+        if same != name:
+            raise UserError(f'variants {same} and {name} have the same settings: leave one out')
     if len(set(seeds)) != len(seeds):
         raise UserError(f'seeds {list(seeds)}: one stands there twice')
+    if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
+        raise UserError(f'seeds {list(seeds)}: expected whole numbers from 0 to {2**32 - 1}')
     if jobs < 1:
         raise UserError(f'jobs={jobs}: expected at least 1')
 

@@ -248,10 +248,15 @@ def test_with_the_scores_of_a_baseline_margin_and_gamma_come_with_their_reasons(
 
     for content, says in ((dict(scores=scores), 'has no scores as tools/test.py writes them'),
                           (dict(scores=scores, targets=targets, classes=list('abc')),
-                           'give the scores of a baseline on the same classes')):
+                           'give the scores of a baseline on the same classes'),
+                          (dict(scores=scores[:, :9], targets=targets, classes=list('0123456789')),
+                           'scores have the shape (400, 9), targets (400, 10)')):
         np.savez(path, **content)
         assert says in run_tool('suggest', monkeypatch, config, '--scores', path, '--cfg-options',
                                 data)
+    cut = tmp_path / 'cut.npz'
+    cut.write_bytes(path.read_bytes()[:900])
     for args, says in ((('--scores', 'none.npz'), 'none.npz does not exist'),
+                       (('--scores', cut), 'cut.npz is cut off or no npz file'),
                        (('--margin-share', 1), 'between 0 and 1')):
         assert says in run_tool('suggest', monkeypatch, config, *args, '--cfg-options', data)

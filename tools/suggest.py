@@ -8,6 +8,7 @@ import argparse
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+from zipfile import BadZipFile
 
 import numpy as np
 from mmengine.registry import init_default_scope
@@ -94,12 +95,18 @@ def read_scores(path: str, classes: List[str]) -> tuple:
     try:
         with np.load(path) as saved:
             scores, targets, names = saved['scores'], saved['targets'], saved['classes'].tolist()
-    except (ValueError, KeyError, OSError) as error:
+    except BadZipFile as error:
+        raise UserError(f'{path} is cut off or no npz file ({error}): write it again with '
+                        'tools/test.py CONFIG CHECKPOINT --out results.json') from None
+    except (ValueError, KeyError, OSError, EOFError) as error:
         raise UserError(f'{path} has no scores as tools/test.py writes them: {error}') from None
     if names != list(classes):
         raise UserError(f'{path} has the classes {names[:4]} ..., {len(names)} in all, but the '
                         f'config has {list(classes)[:4]} ..., {len(classes)}: give the scores of '
                         'a baseline on the same classes')
+    if scores.ndim != 2 or scores.shape[1] != len(names) or scores.shape != targets.shape:
+        raise UserError(f'{path}: scores have the shape {scores.shape}, targets {targets.shape}: '
+                        f'expected an image a row and {len(names)} columns, one a class')
     return scores, targets
 
 

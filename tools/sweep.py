@@ -5,6 +5,7 @@
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -49,6 +50,12 @@ def main() -> None:
         if name in variants:
             raise UserError(f'--variant {name}: there are two of this name')
         variants[name] = read_settings('--variant', settings)
+    for pattern in args.metrics:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f'--metrics {pattern}: no regular expression ({error}); .*mAP fits '
+                            'every name that ends with mAP') from None
     if not variants:
         raise UserError('there is nothing to compare: give --grid or --variant')
     try:

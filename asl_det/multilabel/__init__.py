@@ -12,14 +12,16 @@ from asl_det.multilabel.datasets import (
                                          VOCMultiLabelDataset,
 )
 from asl_det.multilabel.heads import LinearHead, MLDecoderHead
+from asl_det.multilabel.loading import LoadImageWithPillow
 from asl_det.multilabel.metric import MultiLabelMetric
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.multilabel.transforms import LoadFeatures, PackMultiLabel, TorchvisionTransform
 
 __all__ = [
     'ASLCutout', 'ASLRandAugment',
-    'CSVMultiLabelDataset', 'CocoMultiLabelDataset', 'LinearHead', 'LoadFeatures', 'MLDecoderHead',
-    'MultiLabelClassifier', 'MultiLabelDataset', 'MultiLabelMetric', 'MultiLabelSample',
-    'NUSWIDEDataset', 'OpenImagesMultiLabelDataset', 'PackMultiLabel', 'TimmBackbone',
-    'TorchvisionBackbone', 'TorchvisionTransform', 'VOCMultiLabelDataset'
+    'CSVMultiLabelDataset', 'CocoMultiLabelDataset', 'LinearHead', 'LoadFeatures',
+    'LoadImageWithPillow', 'MLDecoderHead', 'MultiLabelClassifier', 'MultiLabelDataset',
+    'MultiLabelMetric', 'MultiLabelSample', 'NUSWIDEDataset', 'OpenImagesMultiLabelDataset',
+    'PackMultiLabel', 'TimmBackbone', 'TorchvisionBackbone', 'TorchvisionTransform',
+    'VOCMultiLabelDataset'
 ]

@@ -125,6 +125,16 @@ def test_scores_that_are_no_probabilities_of_these_labels_are_refused():
         suggest(scores[:5], targets)
     with pytest.raises(UserError, match='needs both'):
         suggest(scores, np.zeros_like(targets))
+    broken = scores.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(UserError, match=r'1 of \d+ scores are NaN .* the first at .3, 1.'):
+        suggest(broken, targets)
+    with pytest.raises(UserError, match='expected probabilities; of logits take the sigmoid'):
+        suggest(np.log(scores / (1 - scores)), targets)
+    with pytest.raises(UserError, match='targets have the values .*2'):
+        suggest(scores, targets * 2)
+    with pytest.raises(UserError, match='there are no scores'):
+        suggest(scores[:0], targets[:0])
 
 
 def test_the_balance_is_drawn_with_and_without_scores(tmp_path):

@@ -74,11 +74,11 @@ def test_the_recipe_of_the_paper_is_what_the_reference_trains(path):
     assert not config.train_dataloader.get('drop_last', False)
     size = 224 if '224' in path.stem else 448
     steps = config.train_dataloader.dataset.pipeline
-    assert [s.type for s in steps] == ['LoadImageFromFile', 'Resize', 'ASLCutout',
+    assert [s.type for s in steps] == ['LoadImageWithPillow', 'Resize', 'ASLCutout',
                                        'ASLRandAugment', 'PackMultiLabel']
     assert steps[1] == dict(type='Resize', scale=(size, size), keep_ratio=False, backend='pillow')
     assert [s.type for s in config.val_dataloader.dataset.pipeline] == [
-        'LoadImageFromFile', 'Resize', 'PackMultiLabel']
+        'LoadImageWithPillow', 'Resize', 'PackMultiLabel']
     assert config.val_dataloader.dataset.pipeline[1] == steps[1]
 
 

@@ -6,7 +6,7 @@ how_to_get_data = 'give the folder of train.json, val.json and images/ with --da
 image_size = (224, 224)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadImageWithPillow'),
     dict(type='Resize', scale=image_size, keep_ratio=False),
     dict(type='TorchvisionTransform', name='RandomHorizontalFlip'),
     dict(type='TorchvisionTransform', name='RandAugment', num_ops=1, magnitude=7),
@@ -15,7 +15,7 @@ train_pipeline = [
     dict(type='PackMultiLabel')
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadImageWithPillow'),
     dict(type='Resize', scale=image_size, keep_ratio=False),
     dict(type='PackMultiLabel')
 ]

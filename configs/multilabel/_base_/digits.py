@@ -5,11 +5,11 @@ data_root = 'data/digits_multilabel/'
 how_to_get_data = 'make it with: python tools/make_digits.py --preset multilabel'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadImageWithPillow'),
     dict(type='PackMultiLabel')
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadImageWithPillow'),
     dict(type='PackMultiLabel')
 ]
 train_dataloader = dict(
