@@ -3,9 +3,10 @@
 import argparse
 import functools
 import os
+import re
 import sys
 import warnings
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from mmengine.config import DictAction
 
@@ -19,6 +20,7 @@ def run_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments of every command that runs a config."""
     parser = argparse.ArgumentParser(description=description)
     add_config_arguments(parser)
+    add_num_classes(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help=argparse.SUPPRESS)  # given by older torch launchers
@@ -30,9 +32,42 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', help='config file, or mmdet::folder/name.py')
     parser.add_argument('--data-root', metavar='FOLDER',
                         help='where the data is, for all data sets and evaluators of the config')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=ReadOptions, metavar='KEY=VALUE',
                         help='override values of the config, e.g. train_dataloader.batch_size=8; '
                         'what nothing would read is refused')
+
+
+def add_num_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--num-classes', metavar='auto|N', help="number of classes of every head; "
+                        "auto: that of the data. Where the config gives none it is auto")
+
+
+class ReadOptions(DictAction):
+    """``KEY=VALUE`` as mmengine reads it, but for paths and for mistakes.
+
+    What exists as a file or folder is text, whatever commas, brackets and
+    spaces it has.
+
+    Raises:
+        UserError: for what has no ``=``, or brackets without their other half.
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: Any, option_string: Optional[str] = None) -> None:
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for text in values or ():
+            key, equals, value = text.partition('=')
+            if not equals or not key.strip():
+                raise UserError(f'{option_string} {text}: expected KEY=VALUE, without spaces '
+                                'around the =')
+            if re.search(r'[,\s()\[\]]', value) and os.path.exists(value):
+                options[key] = value
+                continue
+            try:
+                options[key] = self._parse_iterable(value)
+            except AssertionError as error:
+                raise UserError(f'{option_string} {text}: {error}: close every bracket') from error
+        setattr(namespace, self.dest, options)
 
 
 def config_options(args: argparse.Namespace) -> Dict[str, Any]:

@@ -2,12 +2,12 @@
 
 import copy
 import json
+import logging
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Union
 
-import mmengine
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -15,76 +15,26 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
-from mmengine.utils import import_modules_from_strings
 from torch.nn.parallel import DistributedDataParallel
 
 import asl_det
-from asl_det.errors import UserError
 from asl_det.identity import hold, versions
 from asl_det.overrides import (
-    apply_options,
     check_one_cycle,
     drop_empty_schedules,
     enable_auto_scale_lr,
     scale_one_cycle,
     without_amp,
 )
+from asl_det.preflight.checks import require
+from asl_det.preflight.classes import set_num_classes
+from asl_det.preflight.read import load_config
+from asl_det.preflight.run import Run
 
-COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
-             'folders annotations, train2017 and val2017, or give the folder with --data-root')
+__all__ = ['build_runner', 'default_work_dir', 'load_config', 'test', 'train']
 
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
                   'checkpoint')
-
-
-def load_config(path: str, options: Optional[Dict[str, Any]] = None) -> Config:
-    """Read a config file, or one that mmdet ships, named ``mmdet::folder/name.py``.
-
-    Args:
-        path: file or ``package::`` name.
-        options: dotted keys and values that override the config's;
-            ``data_root``, ``max_epochs`` and ``lr`` reach every place that
-            depends on them, see :func:`asl_det.overrides.apply_options`.
-
-    Raises:
-        UserError: if there is no such config, or an option would be ignored.
-    """
-    try:
-        if '::' in path:
-            from mmengine.hub import get_config
-            cfg = get_config(path)
-        elif not os.path.isfile(path):
-            raise UserError(f'config {path} does not exist: give a file, or a config that mmdet '
-                            'ships as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
-        else:
-            cfg = Config.fromfile(path, import_custom_modules=False)
-    except ModuleNotFoundError as error:
-        if error.name != 'pkg_resources':
-            raise
-        raise UserError(f'config {path} can not be read: mmengine {mmengine.__version__} needs '
-                        'pkg_resources, which setuptools 81 removed: pip install "setuptools<81"'
-                        ) from error
-    except FileNotFoundError as error:
-        raise UserError(f'config {path} can not be read: {error}') from error
-    _set_custom_imports(cfg)
-    if options:
-        apply_options(cfg, options)
-        _set_custom_imports(cfg)
-    import_modules_from_strings(**cfg.custom_imports)
-    return cfg
-
-
-def _set_custom_imports(cfg: Config) -> None:
-    """Make ``custom_imports``, a dict, a list or a string, a dict with a list, and add asl_det."""
-    custom = cfg.get('custom_imports') or {}
-    if not isinstance(custom, dict):
-        custom = dict(imports=custom)
-    imports = custom.get('imports') or []
-    imports = [imports] if isinstance(imports, str) else list(imports)
-    # Set here, so that the text of a mmdet:: config needs no change to find our loss.
-    if 'asl_det' not in imports:
-        imports.append('asl_det')
-    cfg.custom_imports = dict(custom, imports=imports)
 
 
 def train(cfg: Config,
@@ -94,7 +44,10 @@ def train(cfg: Config,
           amp: bool = False,
           auto_scale_lr: bool = False,
           launcher: str = 'none',
-          seed: Optional[int] = None) -> Optional[Path]:
+          seed: Optional[int] = None,
+          partial: bool = False,
+          resume_anyway: bool = False,
+          num_classes: Optional[str] = None) -> Optional[Path]:
     """Train, and leave checkpoints, logs and ``curves.png`` in ``work_dir``.
 
     No process returns before all have finished, the writing of the last
@@ -112,24 +65,30 @@ def train(cfg: Config,
             processes over ``cfg.auto_scale_lr.base_batch_size``.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         seed: seed of every random generator; None keeps the config's.
+        partial: start from ``load_from`` with what fits of it; otherwise only
+            the heads may differ.
+        resume_anyway: resume although the config is not the one of the run.
+        num_classes: 'auto' or a number for every head, see
+            :func:`asl_det.preflight.classes.set_num_classes`.
 
     Returns:
         The last checkpoint, or None if the config writes none.
 
     Raises:
-        UserError: if data or a checkpoint is missing, another process trains
-            in ``work_dir``, the schedule does not fit, to itself or to the
-            resumed checkpoint, or a checkpoint is not one of this network
-            (``load_from``: if nothing of it fits).
+        UserError: if the preflight finds a mistake in config, data or
+            checkpoint, another process trains in ``work_dir``, the schedule
+            does not fit, to itself or to the resumed checkpoint, or a
+            checkpoint is not one of this network.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
-    check_data(cfg, ('train', 'val'))
-    check_one_cycle(cfg)
     _set_resume(cfg, resume)
-    if cfg.get('load_from'):
-        check_checkpoint(cfg.load_from)
+    resumed = cfg.load_from if cfg.get('resume') else None
+    said = _preflight(Run(
+        cfg, cfg.filename or 'config', 'resume' if resumed else 'train', resumed, work_dir,
+        partial=partial, anyway=resume_anyway), num_classes)
+    check_one_cycle(cfg)
     if amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -142,12 +101,13 @@ def train(cfg: Config,
     if without_gpu:
         runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
                               'float32 (OptimWrapper in the place of AmpOptimWrapper)')
+    _log(runner, said)
     scale_one_cycle(runner, cfg)
     drop_empty_schedules(runner)
     runner.register_hook(asl_det.hooks.CurvesHook())
     if cfg.get('load_from'):
         purpose = 'resume' if cfg.get('resume') else 'load_from'
-        runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from))
+        runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from, partial))
     if cfg.get('resume'):
         runner.register_hook(asl_det.hooks.SameScheduleHook())
     with hold(work_dir) if is_main_process() else nullcontext():
@@ -157,6 +117,18 @@ def train(cfg: Config,
     if not written and cfg.get('resume'):  # there was nothing left to train
         written = [cfg.load_from]
     return Path(written[-1]) if written else None
+
+
+def _preflight(run: Run, num_classes: Optional[str]) -> List[str]:
+    """Settle the number of classes and check everything; what to say about it in the log."""
+    said = set_num_classes(run.cfg, run.config, run.purpose, num_classes)
+    return said + [str(f) for f in require(run).warnings]
+
+
+def _log(runner: Runner, said: List[str]) -> None:
+    for line in said:
+        runner.logger.log(logging.WARNING if line.startswith('warning') else logging.INFO,
+                          line.removeprefix('warning: '))
 
 
 def _set_resume(cfg: Config, resume: Optional[str]) -> None:
@@ -177,7 +149,8 @@ def test(cfg: Config,
          out: Union[str, Path, None] = None,
          show_dir: Union[str, Path, None] = None,
          launcher: str = 'none',
-         partial: bool = False) -> Dict[str, float]:
+         partial: bool = False,
+         num_classes: Optional[str] = None) -> Dict[str, float]:
     """Evaluate a checkpoint.
 
     Args:
@@ -191,19 +164,21 @@ def test(cfg: Config,
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         partial: evaluate even if the checkpoint does not fit; the log says
             which weights keep their initial values and which are not used.
+        num_classes: as in :func:`train`.
 
     Returns:
         The metrics by name.
 
     Raises:
-        UserError: if data or the checkpoint is missing, or the checkpoint is
-            not one of this network.
+        UserError: if the preflight finds a mistake in config, data or
+            checkpoint, or the checkpoint is not one of this network.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
-    check_data(cfg, ('test',))
-    check_checkpoint(checkpoint)
+    outputs = {flag: str(path) for flag, path in (('--out', out), ('--show-dir', show_dir)) if path}
+    said = _preflight(Run(cfg, cfg.filename or 'config', 'test', str(checkpoint), work_dir,
+                          outputs=outputs, partial=partial), num_classes)
     cfg.load_from = checkpoint
     if show_dir is not None:
         hooks = cfg.get('default_hooks', {})
@@ -217,6 +192,7 @@ def test(cfg: Config,
             if evaluator['type'] in ('CocoMetric', 'MultiLabelMetric'):
                 evaluator['outfile_prefix'] = str(out.with_suffix(''))
     runner = build_runner(cfg)
+    _log(runner, said)
     runner.register_hook(asl_det.hooks.LoadWeightsHook('test', checkpoint, partial))
     metrics = runner.test()
     if out is not None and is_main_process():
@@ -255,56 +231,6 @@ def build_runner(cfg: Config) -> Runner:
 def default_work_dir(config: str) -> str:
     """``work_dirs/<name of the config>``, as in mmdet."""
     return os.path.join('work_dirs', Path(config.split('::')[-1]).stem)
-
-
-def check_data(cfg: Config, splits: Tuple[str, ...]) -> None:
-    """Raise UserError for the first annotation file or image folder that is not there."""
-    for split in splits:
-        for dataset in _datasets(cfg.get(f'{split}_dataloader')):
-            _check_dataset(dataset, f'{split}_dataloader', cfg.get('how_to_get_data'))
-        for evaluator in _as_list(cfg.get(f'{split}_evaluator')):
-            _check_path(evaluator.get('ann_file'), f'{split}_evaluator.ann_file',
-                        cfg.get('how_to_get_data'))
-
-
-def check_checkpoint(path: str) -> None:
-    """Raise UserError if a local checkpoint is not there; URLs are left to mmengine."""
-    if '://' not in path and not os.path.isfile(os.path.expanduser(path)):
-        raise UserError(f'checkpoint {path} does not exist: train one with '
-                        'python tools/train.py CONFIG, which writes to work_dirs/')
-
-
-def _datasets(node: Any) -> Iterator[Dict[str, Any]]:
-    """Every dataset with an annotation file, inside any wrapper."""
-    if isinstance(node, dict):
-        if 'ann_file' in node:
-            yield node
-        for value in node.values():
-            yield from _datasets(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _datasets(value)
-
-
-def _check_dataset(dataset: Dict[str, Any], where: str, hint: Optional[str]) -> None:
-    if dataset.get('backend_args'):
-        return  # remote storage
-    root = dataset.get('data_root') or ''
-    _check_path(_join(root, dataset['ann_file']), f'{where}: ann_file', hint)
-    for prefix in (dataset.get('data_prefix') or {}).values():
-        _check_path(_join(root, prefix), f'{where}: image folder', hint)
-
-
-def _check_path(path: Optional[str], where: str, hint: Optional[str]) -> None:
-    if not path or '://' in path or os.path.exists(path):
-        return
-    if hint is None:
-        hint = COCO_HINT if 'coco' in path else 'edit data_root, ann_file and data_prefix'
-    raise UserError(f'{where} {path} does not exist (looked for {os.path.abspath(path)}): {hint}')
-
-
-def _join(root: str, path: str) -> str:
-    return path if '://' in path else os.path.join(root, path)
 
 
 def _as_list(value: Any) -> list:

@@ -23,14 +23,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from asl_det.analysis.curves import read_scalars
 from asl_det.analysis.sweep import show
 from asl_det.analysis.training_curves import last_epoch
-from asl_det.engine import load_config, train
+from asl_det.engine import train
 from asl_det.errors import UserError
 from asl_det.identity import differences, hold, run_identity, versions
+from asl_det.preflight.checks import CHECKS, CONFIG, require
+from asl_det.preflight.read import load_config
+from asl_det.preflight.run import Run
 from asl_det.records import PROBABILITIES
 
 Settings = Dict[str, Any]
 Variants = Dict[str, Settings]
-Run = Tuple[str, int]  # variant and seed
+Job = Tuple[str, int]  # variant and seed
 RECORD, RESULT, LOG = 'run.json', 'result.json', 'train.log'
 MOST_DIFFERENCES = 6  # in one line
 
@@ -85,10 +88,14 @@ def sweep(config: str,
     runs = [(name, seed) for seed in seeds for name in variants]
     folders = {run: Path(work_dir, run[0], f'seed{run[1]}') for run in runs}
     settings = {run: {**options, **variants[run[0]], 'randomness.seed': run[1]} for run in runs}
+    configs = {run: load_config(config, settings[run]) for run in runs}
+    for i, name in enumerate(variants):  # their data is mostly the same
+        require(Run(configs[name, seeds[0]], f'{config} ({name})', 'train'),
+                CONFIG if i else CHECKS)
     made_with = versions()
     with hold(work_dir):
         seen: Dict[str, str] = {}
-        identities = {run: run_identity(load_config(config, settings[run]), seen) for run in runs}
+        identities = {run: run_identity(cfg, seen) for run, cfg in configs.items()}
         _check_records(folders, identities, anew)
         for run in runs:
             _write(folders[run] / RECORD, identities[run])
@@ -197,7 +204,7 @@ def _as_name(value: Any) -> str:
     return re.sub(r'[\s/\\]+', '_', str(value).replace(', ', ','))
 
 
-def _check_records(folders: Dict[Run, Path], identities: Dict[Run, Dict[str, Any]],
+def _check_records(folders: Dict[Job, Path], identities: Dict[Job, Dict[str, Any]],
                    anew: bool) -> None:
     """Refuse folders with other runs, or put them aside."""
     other = {}
@@ -223,7 +230,7 @@ def _check_records(folders: Dict[Run, Path], identities: Dict[Run, Dict[str, Any
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _train_all(todo: Dict[Run, tuple], total: int, slots: List[Optional[str]]) -> Dict[Run, int]:
+def _train_all(todo: Dict[Job, tuple], total: int, slots: List[Optional[str]]) -> Dict[Job, int]:
     """Train in processes of their own, one a slot (a GPU, or None: a share of the CPU).
 
     Args:

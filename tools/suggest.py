@@ -26,8 +26,10 @@ from asl_det.analysis.suggest import (
     suggest,
 )
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
-from asl_det.engine import check_data, load_config
 from asl_det.errors import UserError
+from asl_det.preflight.checks import DATA, require
+from asl_det.preflight.read import load_config
+from asl_det.preflight.run import Run
 from asl_det.registry import DATASETS
 
 
@@ -56,7 +58,7 @@ def main() -> None:
     if not 0 < args.margin_share < 1 or not 0 < args.gradient_share < 1:
         raise UserError('expected --margin-share and --gradient-share between 0 and 1')
     cfg = load_config(args.config, config_options(args))
-    check_data(cfg, ('train',))
+    require(Run(cfg, args.config, 'labels'), DATA)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     labels = label_statistics(DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[])))
     console = Console()

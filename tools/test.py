@@ -24,7 +24,7 @@ def main() -> None:
     cfg = load_config(args.config, config_options(args))
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,
-                   launcher=args.launcher, partial=args.partial)
+                   launcher=args.launcher, partial=args.partial, num_classes=args.num_classes)
     for name, value in metrics.items():
         print(f'{name:24} {value}')
     for label, path in (('metrics', args.out), ('drawings', args.show_dir)):

@@ -21,6 +21,10 @@ def parse_args() -> argparse.Namespace:
                         help='scale the learning rate by the batch size of all processes')
     parser.add_argument('--amp', action='store_true', help='mixed precision (needs a GPU)')
     parser.add_argument('--seed', type=int)
+    parser.add_argument('--partial', action='store_true',
+                        help='start from load_from with what fits of it, not only other heads')
+    parser.add_argument('--resume-anyway', action='store_true', help='resume although settings '
+                        'differ from those of the run')
     return parse_run_args(parser)
 
 
@@ -30,7 +34,9 @@ def main() -> None:
     cfg = load_config(args.config, config_options(args))
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config)
     checkpoint = train(cfg, work_dir=work_dir, resume=args.resume, amp=args.amp,
-                       auto_scale_lr=args.auto_scale_lr, launcher=args.launcher, seed=args.seed)
+                       auto_scale_lr=args.auto_scale_lr, launcher=args.launcher, seed=args.seed,
+                       partial=args.partial, resume_anyway=args.resume_anyway,
+                       num_classes=args.num_classes)
     if is_main_process():
         print(f'checkpoint: {checkpoint or "none was written (CheckpointHook)"}')
         print(f'logs:       {work_dir}')
