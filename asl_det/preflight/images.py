@@ -24,6 +24,7 @@ SAMPLE = 64  # images of a data set that the quick check decodes
 DARK = 32  # brightest of 256 levels in an image of 16 bits that uses fewer of them
 
 Wrong = Tuple[str, str, bool]  # rule, message, whether it is an error
+NO_IMAGE: Wrong = ('broken image', 'is no image: replace the file, or remove its entry', True)
 
 
 def check_images(run: Run) -> Iterator[Finding]:
@@ -106,6 +107,7 @@ def check_image(path: str, size: Optional[Tuple[float, float]] = None,
         what = what_it_is(file.read(HEAD))
     if what:
         return [('broken image', what, True)]
+    identified = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -113,9 +115,9 @@ def check_image(path: str, size: Optional[Tuple[float, float]] = None,
                 wrong = list(_check_decoded(image, loader))
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except UnidentifiedImageError:
-        wrong, orientation = [], 1
+        identified, wrong, orientation = False, [], 1  # OpenCV reads formats that Pillow does not
         if loader is None:
-            return [('broken image', 'is no image: replace the file, or remove its entry', True)]
+            return [NO_IMAGE]
     except Image.DecompressionBombError as error:
         with_pillow = loader is None or loader.imdecode_backend == 'pillow'
         return [('large image', f'{error}: ' + (
@@ -128,6 +130,8 @@ def check_image(path: str, size: Optional[Tuple[float, float]] = None,
         try:
             height, width = loader.transform(dict(img_path=path))['img'].shape[:2]
         except Exception as error:  # any decoder's
+            if not identified:
+                return [NO_IMAGE]
             text = str(error).removeprefix(f'image {path} ') if isinstance(error, UserError) else (
                 f'can not be loaded by {type(loader).__name__} with {loader.imdecode_backend} '
                 f'({type(error).__name__}: {error}): convert it to PNG or JPEG')

@@ -59,7 +59,8 @@ def _inspect(place: str, dataset: Dict[str, Any], path: str) -> Contents:
     if kind is None:
         return Contents()
     split = place.partition('_')[0]
-    found, classes = configured_classes(place, dataset.get('metainfo'), _default_classes(kind))
+    found, classes = configured_classes(place, dataset.get('metainfo'), _default_classes(kind),
+                                        texts=not issubclass(kind, MultiLabelDataset))
     if any(f.error for f in found):
         return Contents(found)
     if not issubclass(kind, MultiLabelDataset):

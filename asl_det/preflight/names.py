@@ -14,13 +14,16 @@ from asl_det.preflight.finding import Finding
 Names = Optional[Tuple[str, ...]]
 
 
-def configured_classes(place: str, metainfo: Any, default: Names) -> Tuple[List[Finding], Names]:
+def configured_classes(place: str, metainfo: Any, default: Names, texts: bool = True
+                       ) -> Tuple[List[Finding], Names]:
     """The class names that a data set is given.
 
     Args:
         place: dotted key of the data set.
         metainfo: its ``metainfo``.
         default: the names that its type has without any.
+        texts: names are compared as they are (mmdet); else numbers are
+            names too.
 
     Returns:
         What is wrong with them, and the names; None where they come from the
@@ -48,6 +51,9 @@ def configured_classes(place: str, metainfo: Any, default: Names) -> Tuple[List[
     if not isinstance(classes, (list, tuple)) or not all(isinstance(c, (str, int))
                                                          for c in classes):
         return [Finding('classes', where, f'{classes!r}: expected a sequence of names')], None
+    if texts and not all(isinstance(c, str) for c in classes):
+        return [Finding('classes', where, f'{shorten(classes)}: expected texts, as the names of '
+                        'categories are: write them in quotes, in the config file')], None
     names = tuple(map(str, classes))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

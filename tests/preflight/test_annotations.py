@@ -52,6 +52,7 @@ CONFIGS = {
     'capitals': (dict(metainfo=dict(CLASSES=('cat', 'dog'))), 'has CLASSES and no classes'),
     'a list for metainfo': (dict(metainfo=['cat']), "['cat']: expected dict(classes=(...))"),
     'classes as a number': (dict(metainfo=dict(classes=2)), '2: expected a sequence of names'),
+    'classes that are numbers': (dict(metainfo=dict(classes=(3, 5))), '3, 5: expected texts'),
     'a class twice': (dict(metainfo=dict(classes=('cat', 'cat'))), 'cat stands there twice'),
     'the classes of COCO': (dict(metainfo={}), '... (78 in all) are not in'),
     'none of the names': (dict(metainfo=dict(classes=('a', 'b'))), 'none of these 2 names'),
