@@ -4,9 +4,12 @@ import traceback
 from typing import Callable, Iterable, Iterator, Sequence
 
 from asl_det.errors import UserError
+from asl_det.preflight.annotations import check_annotations
 from asl_det.preflight.checkpoints import check_checkpoints
 from asl_det.preflight.classes import check_classes
+from asl_det.preflight.features import check_features
 from asl_det.preflight.finding import Finding, Report, collect
+from asl_det.preflight.images import check_images
 from asl_det.preflight.keys import check_parts, check_top_keys
 from asl_det.preflight.model import check_model
 from asl_det.preflight.places import check_data_files, check_outputs
@@ -19,7 +22,7 @@ Check = Callable[[Run], Iterable[Finding]]
 # What a config says by itself; what its data says; the rest.
 CONFIG: Sequence[Check] = (check_top_keys, check_parts, check_sizes, check_losses, check_values,
                            check_saved, check_schedule)
-DATA: Sequence[Check] = (check_data_files,)
+DATA: Sequence[Check] = (check_data_files, check_annotations, check_images, check_features)
 CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_classes, check_model, check_checkpoints,
                            check_resume, check_outputs)
 

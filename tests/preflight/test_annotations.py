@@ -259,7 +259,7 @@ MULTILABEL = {
     'three columns': ('CSVMultiLabelDataset', 'a.png,cat,dog\n', NAMES, 'got 3 columns'),
     'an image twice': ('CSVMultiLabelDataset', 'a,cat\na,dog\n', NAMES, 'line 2: a is on line 1'),
     'empty csv': ('CSVMultiLabelDataset', '', NAMES, 'is empty'),
-    'a web page as csv': ('CSVMultiLabelDataset', '<html>', NAMES, 'is a web page'),
+    'a web page as csv': ('CSVMultiLabelDataset', '<html>', NAMES, 'is an HTML page'),
     'no split': ('NUSWIDEDataset', 'file,label,split\na,"[\'cat\']",val\n', dict(split='train'),
                  "no line belongs to split 'train'"),
     'labels of NUS-WIDE': ('NUSWIDEDataset', 'f,l,s\na,cat,train\nb,"[\'cat\']",train\n', dict(

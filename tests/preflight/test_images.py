@@ -47,7 +47,7 @@ CASES = {
     'zero bytes': (b'', None, None, 'is empty (0 bytes)'),
     'text': (b'no image', None, None, 'is no image: replace the file'),
     'text, for OpenCV': (b'no image', CV2, None, 'is no image: replace the file'),
-    'a web page': (b'<html>404</html>', CV2, None, 'is a web page'),
+    'a web page': (b'<html>404</html>', CV2, None, 'is an HTML page'),
     'a git-lfs pointer': (b'version https://git-lfs.github.com/spec/v1\n', OURS, None, 'git-lfs'),
     'cut JPEG': (encoded(RGB, 'JPEG')[:3000], CV2, None, 'can not be decoded (image file is trunc'),
     'cut PNG': (encoded(RGB)[:5000], OURS, None, 'can not be decoded'),

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any, Iterator, List, Tuple, Union
 
 from asl_det.errors import UserError
+from asl_det.file_kind import kind_of_bytes
 
 ENCODING = 'utf-8-sig'  # UTF-8, with or without the byte order mark of Windows programs
-HEAD = 200  # bytes that show what a file is
+HEAD = 512  # bytes that show what a file is
+TODO = {'a git-lfs pointer': 'run git lfs pull', 'a gzip archive': 'unpack it',
+        'a bzip2 archive': 'unpack it', 'a checkpoint': 'give the file with the data',
+        'an HTML page': 'perhaps of a login or an error, download the file again'}
 
 
 def read_text(path: Union[str, Path]) -> str:
@@ -47,18 +51,12 @@ def read_json(path: Union[str, Path]) -> Any:
 
 def what_it_is(head: bytes) -> str:
     """What else the first bytes of a file are than data, as the end of a sentence, or ''."""
-    start = head.lstrip().lower()
-    if not start:
+    if not head.strip():
         return 'is empty'
-    if start.startswith(b'version https://git-lfs'):
-        return 'is the pointer of git-lfs, not the file: run git lfs pull'
-    if start.startswith((b'<!doctype html', b'<html')):
-        return 'is a web page, perhaps of a login or an error: download the file again'
-    if head.startswith((b'\x1f\x8b', b'PK\x03\x04')):
-        return 'is compressed: unpack it'
     if head[1:2] == b'\0':
         return 'is UTF-16 text: save it as UTF-8'
-    return ''
+    kind = kind_of_bytes(head)
+    return f'is {kind}: {TODO[kind]}' if kind in TODO else ''
 
 
 def read_lines(path: Union[str, Path]) -> List[str]:
