@@ -44,7 +44,7 @@ def named_checkpoints(run: Run) -> List[Named]:
                 values = value if key == 'init_cfg' and isinstance(value, list) else [value]
                 for init in values:
                     path = init.get('checkpoint') if isinstance(init, dict) else init
-                    if is_pretrained(key, init) and isinstance(path, str):
+                    if key != 'weights' and is_pretrained(key, init) and isinstance(path, str):
                         found.append(Named(f'{place}.{key}: checkpoint {path}', path, 'part',
                                            part.node, init if isinstance(init, dict) else None))
     return found

@@ -10,7 +10,7 @@ from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
 from asl_det.registry import MODELS
 
-NOT_LOADED = ('checkpoint', 'pretrained')
+NOT_LOADED = ('checkpoint', 'pretrained', 'weights')
 
 
 def check_model(run: Run) -> Iterator[Finding]:
@@ -18,7 +18,8 @@ def check_model(run: Run) -> Iterator[Finding]:
     if run.purpose == 'check' and build_model(run) is None and 'model' in run.cfg:
         error = run.memo['model error']
         yield Finding('model', f'{run.config}: model', 'can not be built: '
-                      f'{" ".join(str(error).split()) or type(error).__name__}')
+                      f'{" ".join(str(error).split()) or type(error).__name__}',
+                      error=not isinstance(error, ConnectionError))
 
 
 def build_model(run: Run) -> Optional[nn.Module]:
@@ -54,4 +55,5 @@ def is_pretrained(key: str, value: Any) -> bool:
     """Whether a key of a network's config names weights that it loads."""
     if key == 'init_cfg':
         return isinstance(value, dict) and value.get('type') in ('Pretrained', 'PretrainedInit')
+    # torchvision's weights are a name
     return key in NOT_LOADED and isinstance(value, (str, bool))

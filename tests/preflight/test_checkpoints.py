@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -344,3 +345,19 @@ def test_the_command_counts_what_it_found(digits, weights, save, monkeypatch, ca
         except SystemExit as exit:
             code = exit.code
         assert code == ended and text in capsys.readouterr().out
+
+
+def test_suspicious_images_are_drawn(digits, tmp_path, monkeypatch, capsys):
+    root = shutil.copytree(digits, tmp_path / 'digits')
+    image = next((root / 'train').glob('*.png'))
+    image.write_bytes(image.read_bytes()[:40])
+    spec = importlib.util.spec_from_file_location('check', 'tools/check.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(sys, 'argv', ['check', CLASSIFIER, '--data-root', str(root), '--show',
+                                      str(tmp_path / 'shown')])
+    with pytest.raises(SystemExit):
+        tool.main()
+    drawn = list((tmp_path / 'shown').iterdir())
+    assert drawn and all(path.stat().st_size > 5000 for path in drawn)
+    assert f'drawn: {drawn[0]}' in capsys.readouterr().out
