@@ -169,7 +169,8 @@ HEADS = [
     ('mmdet::htc/htc_r50_fpn_1x_coco.py', [f'roi_head.{kind}_head.{i}' for kind in ('bbox', 'mask')
                                           for i in range(3)]),
     ('mmdet::solov2/solov2_r50_fpn_1x_coco.py', ['mask_head']),
-    ('mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', ['panoptic_head', 'panoptic_fusion_head'])]
+    ('mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+     ['panoptic_head', 'panoptic_fusion_head'])]
 
 
 @pytest.mark.parametrize('config, heads', HEADS)
