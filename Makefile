@@ -48,8 +48,9 @@ coco18: $(VENV)/installed
 	    --metrics '.*mAP' '.*' --cfg-options data_root=$(DATA_ROOT) train_cfg.val_interval=3 \
 	    default_hooks.checkpoint.save_best=None
 
+# A process a core; make test ARGS='-n 0 tests/losses' runs a part in one.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-onedl:
 	$(MAKE) test STACK=onedl

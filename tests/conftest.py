@@ -1,10 +1,15 @@
+import gc
 import os
 import socket
 import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ['OMP_NUM_THREADS'] = '1'  # before torch is imported: a worker a core
+
+import torch  # noqa: E402
 
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'  # before Triton is imported
@@ -12,6 +17,11 @@ if not torch.cuda.is_available():
 import asl_det  # noqa: E402, F401  before any import of mmdet.models
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py
+
+
+def pytest_collection_finish():
+    # mmengine collects garbage for every data set: half a second where all of torch is looked at.
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

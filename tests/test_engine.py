@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import socket
 import subprocess
 import sys
 import uuid
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import python, python_twice
 from toy import write_config
 
 from asl_det import engine
@@ -31,13 +31,6 @@ def train(cfg, **kwargs):
     return engine.train(named, **kwargs)
 
 
-def command(*args, processes=0, port=0):
-    launch = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
-              f'--master_port={port}'] if processes else []
-    return subprocess.run([sys.executable, *launch, *map(str, args)], capture_output=True,
-                          text=True, env=ENV)
-
-
 def log_of(work_dir):
     return ''.join(p.read_text() for p in sorted(Path(work_dir).glob('*/*.log')))
 
@@ -52,11 +45,14 @@ def weights(path):
     return torch.load(path, weights_only=False)['state_dict']
 
 
-def test_no_process_ends_before_the_last_checkpoint_is_written(tmp_path, free_port):
+def test_no_process_ends_before_the_last_checkpoint_is_written(tmp_path):
     config = write_config(tmp_path, "default_hooks.update(checkpoint=dict(type="
                                     "'SlowCheckpointHook', interval=1))\n")
-    result = command('tools/train.py', config, '--work-dir', tmp_path / 'run', '--launcher',
-                     'pytorch', processes=2, port=free_port)
+    result = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2',
+         '--rdzv-backend=c10d', '--rdzv-endpoint=localhost:0', 'tools/train.py', config,
+         '--work-dir', str(tmp_path / 'run'), '--launcher', 'pytorch'],
+        capture_output=True, text=True, env=ENV)
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tmp_path / 'run/epoch_1.pth').is_file()
     assert result.stdout.count('checkpoint: ') == 1  # said by one process
@@ -100,15 +96,12 @@ def two_processes(tmp_path_factory):
     (folder / 'script.py').write_text(SCRIPT)
     for name, more in TWO.items():
         write_config(folder, more, name=f'{name}.py')
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    return folder, command(folder / 'script.py', folder, processes=2, port=port)
+    return folder, python_twice(folder / 'script.py', folder, env=ENV)
 
 
 def test_no_process_returns_before_the_hooks_of_another_have_finished(two_processes):
-    _, result = two_processes
-    assert result.returncode == 0, result.stderr[-3000:]
+    for result in two_processes[1]:
+        assert result.returncode == 0, result.stderr[-3000:]
 
 
 @pytest.mark.parametrize('name', ['unused', 'wrapper', 'wrapper_without_type'])
@@ -133,8 +126,8 @@ def test_a_training_without_checkpoints_says_so_and_succeeds(tmp_path):
     # What an earlier training left is not what this one left.
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run/last_checkpoint').write_text('old.pth')
-    result = command('tools/train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options',
-                     'default_hooks.checkpoint=None', '--epochs', 2, '--lr', 0.05)
+    result = python('tools/train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options',
+                    'default_hooks.checkpoint=None', '--epochs', 2, '--lr', 0.05, env=ENV)
     assert result.returncode == 0, result.stderr[-3000:]
     assert 'checkpoint: none' in result.stdout and f'logs:       {tmp_path}/run' in result.stdout
     assert f'curves:     {tmp_path}/run/curves.png' in result.stdout

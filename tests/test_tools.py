@@ -12,6 +12,7 @@ import mmdet
 import numpy as np
 import pytest
 import torch
+from processes import python as run
 
 from asl_det.datasets.digits import make_digits
 
@@ -42,10 +43,6 @@ def data_options(root, **options):
     return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
 
 
-def run(*command):
-    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
-
-
 def run_tool(tool, monkeypatch, *args):
     """Run a tool in this process; returns what it exits with (None for success)."""
     spec = importlib.util.spec_from_file_location('tool', f'tools/{tool}.py')
@@ -61,8 +58,9 @@ def run_tool(tool, monkeypatch, *args):
 @pytest.fixture(scope='module')
 def trained(digits, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('run')
-    result = run('tools/train.py', CONFIG, '--work-dir', work_dir, '--seed', 7,
-                 *data_options(digits))
+    result = subprocess.run(  # with the start of Python
+        [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(work_dir), '--seed', '7',
+         *data_options(digits)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return work_dir, result
 

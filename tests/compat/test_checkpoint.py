@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 import urllib.error
 import warnings
@@ -14,6 +13,7 @@ import torch
 from mmengine.fileio.backends.registry_utils import backends
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import CheckpointLoader, load_checkpoint
+from processes import python
 
 from asl_det.compat import UnsafeCheckpointError
 from asl_det.compat.checkpoint import load_from_local
@@ -312,6 +312,5 @@ print(loading() != before, find_spec('mmcv._ext') is not None)
 @pytest.mark.parametrize('env,changed', [
     ({'ASL_DET_CHECKPOINTS': '0'}, 'False True'), ({'ASL_DET_OPERATORS': '0'}, 'True False')])
 def test_an_environment_variable_switches_off_each_change_of_importing(env, changed):
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', CHANGED], text=True,
-                            env={**os.environ, **env}, capture_output=True)
+    result = python('-c', CHANGED, env={**os.environ, **env})
     assert result.stdout.strip() == changed, result.stderr

@@ -1,13 +1,12 @@
 """What the rest of the process sees of the stand-in."""
 
 import importlib.util
-import subprocess
-import sys
 
 import mmcv.ops
 import pytest
 import torch
 from mmcv.utils import collect_env, ext_loader
+from processes import python
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('mmcv._ext').origin.endswith('.so'),
@@ -26,9 +25,9 @@ def test_the_environment_is_described_as_without_compiled_operators():
 
 
 def run(*lines):
-    out = subprocess.run([sys.executable, '-c', '\n'.join(lines)], capture_output=True, text=True,
-                         check=True)
-    return out.stdout.split()
+    result = python('-c', '\n'.join(lines))
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
 
 
 CHECK = 'print(__import__("mmcv.utils.ext_loader", fromlist="x").check_ops_exist())'

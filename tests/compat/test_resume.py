@@ -1,12 +1,11 @@
 """mmdet's own tools/train.py resumes a run of a config that imports asl_det."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mmdet
 import pytest
+from processes import python
 
 from asl_det.compat.checkpoint import load_from_local
 
@@ -63,9 +62,7 @@ TRAIN = Path(mmdet.__file__).parent / '.mim/tools/train.py'
 def train(folder, *args):
     env = {**os.environ, 'PYTHONPATH': os.pathsep.join([os.getcwd(), str(folder)]),
            'OMP_NUM_THREADS': '1'}
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', str(TRAIN), str(folder / 'config.py'), '--work-dir',
-         str(folder / 'run'), *args], env=env, capture_output=True, text=True)
+    result = python(TRAIN, folder / 'config.py', '--work-dir', folder / 'run', *args, env=env)
     return result.returncode, (result.stdout + result.stderr)[-6000:]
 
 

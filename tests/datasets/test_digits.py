@@ -1,10 +1,9 @@
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
+from processes import python
 from pycocotools.coco import COCO
 
 from asl_det.datasets.digits import draw_canvas, load_scans, make_digits
@@ -126,8 +125,7 @@ def test_settings_out_of_range_are_refused(tmp_path, kwargs, message):
 
 
 def test_the_command_ends_with_one_line_for_wrong_settings(tmp_path):
-    command = [sys.executable, 'tools/make_digits.py', str(tmp_path), '--num-val', '0']
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = python('tools/make_digits.py', tmp_path, '--num-val', 0)
     assert run.returncode == 1
     assert run.stderr == 'error: num_train=1000, num_val=0: expected at least 1 each\n'
 

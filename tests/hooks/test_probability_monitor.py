@@ -2,13 +2,12 @@
 
 import inspect
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmdet.registry import MODELS
+from processes import python
 from torch import nn
 
 from asl_det.errors import UserError
@@ -133,9 +132,9 @@ print((peak() - before) * 1024 / logits.numel() / 4)
 """
     if not os.path.exists('/proc/self/status'):
         pytest.skip('needs /proc')
-    out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True,
-                         text=True, check=True).stdout
-    assert float(out.split()[-1]) < 2.0
+    result = python('-c', code)
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout.split()[-1]) < 2.0
 
 
 def test_losses_are_found_by_what_they_are():

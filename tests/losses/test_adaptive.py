@@ -6,8 +6,7 @@ import io
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two_processes
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks
 from torch.utils.checkpoint import checkpoint
@@ -301,25 +300,17 @@ def _calls(rank):
     return batches
 
 
-def _worker(rank, port, queue):
-    dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+def _worker(rank):
     loss = adaptive_loss()
     for calls in _calls(rank):
         for batch in calls:
             backward(loss, *batch)
         optimizer_step()
-    queue.put((rank, loss.gamma_neg))
+    return loss.gamma_neg
 
 
-def test_two_processes_that_call_differently_often_keep_one_gamma(free_port):
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    processes = [context.Process(target=_worker, args=(rank, free_port, queue)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    found = dict(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join()
+def test_two_processes_that_call_differently_often_keep_one_gamma(tmp_path):
+    found = in_two_processes(_worker, tmp_path)
     assert found[0] == found[1]
     loss = adaptive_loss()  # as one process that saw all of it
     for a, b in zip(_calls(0), _calls(1), strict=True):

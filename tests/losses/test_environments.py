@@ -1,12 +1,11 @@
 """The loss where people run it: other defaults, devices, threads, transforms and caches."""
 
 import os
-import subprocess
-import sys
 import weakref
 
 import pytest
 import torch
+from processes import python
 from torch._subclasses import FakeTensorMode
 
 from asl_det.losses import AsymmetricLoss, one_pass
@@ -237,13 +236,15 @@ def test_auto_falls_back_once_where_triton_can_not_compile(monkeypatch):
 @pytest.mark.parametrize('what', ['folder', 'file', 'link'])
 def test_a_library_that_others_could_have_written_is_not_loaded(tmp_path, what):
     code = ('from asl_det.losses.backends import native\n'
+            'native.COMMON[0] = "-O0"  # sooner built\n'
             'try: print(native.library()._name)\n'
             'except native.Unavailable as e: print("refused", e)')
     environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path))
 
     def load():
-        return subprocess.run([sys.executable, '-W', 'ignore', '-c', code], env=environment,
-                              capture_output=True, text=True, check=True).stdout.strip()
+        result = python('-c', code, env=environment)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
 
     library, = [load()]
     assert library.startswith(str(tmp_path / 'asl_det'))

@@ -2,14 +2,13 @@
 
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
 import torch
+from processes import python
 
 from asl_det.losses import AsymmetricLoss, asymmetric_loss, one_pass
 from asl_det.losses.backends import eager, native
@@ -325,8 +324,7 @@ for clip in (0.05, 0.0):
         torch.testing.assert_close(*found, rtol=2e-5, atol=1e-9)
 print("same")
 '''
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
-                         env=dict(os.environ, XDG_CACHE_HOME=str(tmp_path)))
+    out = python('-c', code, env=dict(os.environ, XDG_CACHE_HOME=str(tmp_path)))
     assert out.stdout.strip() == 'same', out.stderr
     assert list(tmp_path.rglob('*.so'))
 
@@ -339,8 +337,7 @@ def test_without_a_compiled_path_the_loss_still_runs(tmp_path, environment, reas
             'from asl_det.losses.backends import native\n'
             'print(AsymmetricLoss(impl="fused")(torch.zeros(1, 2), torch.zeros(1, 2)).item())\n'
             'try: native.library()\nexcept native.Unavailable as e: print(e)')
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=dict(
-        os.environ, XDG_CACHE_HOME=str(tmp_path), **environment))
+    out = python('-c', code, env=dict(os.environ, XDG_CACHE_HOME=str(tmp_path), **environment))
     value, message = out.stdout.strip().split('\n', 1)
     expected = asymmetric_loss(torch.zeros(2), torch.zeros(2), gamma_pos=0, gamma_neg=4, clip=0.05)
     assert float(value) == pytest.approx(expected.mean().item(), rel=1e-5)

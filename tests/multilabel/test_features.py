@@ -24,8 +24,8 @@ def make_config(root, freeze=('conv1', 'bn1', 'act1', 'maxpool', 'layer1', 'laye
         data_preprocessor=dict(type='ImgDataPreprocessor', mean=[10] * 3, std=[99] * 3,
                                bgr_to_rgb=True),
         backbone=dict(type='TimmBackbone', model_name='resnet18', freeze=list(freeze),
-                      zero_init_last=False),
-        head=dict(type='LinearHead', num_classes=2, in_channels=512,
+                      zero_init_last=False, channels=(16, 16, 32, 32)),
+        head=dict(type='LinearHead', num_classes=2, in_channels=32,
                   loss=dict(type='AsymmetricLoss', use_sigmoid=True)))
     loader = {split: dict(dataset=dict(
         type='CSVMultiLabelDataset', ann_file=str(root / f'{split}.csv'),

@@ -1,13 +1,12 @@
 """Open Images: verified labels, unknown ones, and sources that disagree."""
 
 import csv
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from processes import python
 
 from asl_det.errors import UserError
 from asl_det.multilabel import OpenImagesMultiLabelDataset
@@ -155,9 +154,7 @@ def test_a_hundred_thousand_open_images_fit_in_two_gigabytes(tmp_path):
                 writer.writerow([f'{i:016x}', 'verification', f'/m/{label * 10 + n}', (n + 1) % 2])
     (tmp_path / 'trainable.txt').write_text(
         '\n'.join(f'/m/{label * 10}' for label in range(9605)))
-    result = subprocess.run([sys.executable, '-W', 'ignore', '-c', LARGE,
-                             tmp_path / 'labels.csv', tmp_path / 'trainable.txt'],
-                            capture_output=True, text=True)
+    result = python('-c', LARGE, tmp_path / 'labels.csv', tmp_path / 'trainable.txt')
     assert result.returncode == 0, result.stderr
     count, megabytes = map(int, result.stdout.split()[-2:])
     assert count == 100_000 and megabytes < 2000

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from processes import Started, python, python_twice
 
 from asl_det.datasets.digits import make_digits
 
@@ -33,13 +33,13 @@ def options(root, **more):
     return ['--cfg-options', *(f'{k}={v}' for k, v in values.items())]
 
 
-def run(*command, **kwargs):
-    result = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True,
-                            env=ENV, **kwargs)
+def run(*command):
+    return succeeded(python(*command, env=ENV))
+
+
+def succeeded(result):
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result
-
-
 
 
 @pytest.fixture(scope='module')
@@ -63,17 +63,16 @@ def weights(work_dir):
 def test_a_killed_and_resumed_training_ends_with_the_same_weights(digits, config, tmp_path):
     run('tools/train.py', config, '--work-dir', tmp_path / 'whole', *options(digits))
     work_dir = tmp_path / 'killed'
-    command = [sys.executable, 'tools/train.py', config, '--work-dir', work_dir,
-               *options(digits)]
-    process = subprocess.Popen(list(map(str, command)), env=ENV, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
+    command = ['tools/train.py', str(config), '--work-dir', str(work_dir), *options(digits)]
+    started = Started(*command, env=ENV)
     deadline = time.time() + 120
     while not (work_dir / 'last_checkpoint').exists() and time.time() < deadline:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    started.kill()
+    started.result()
     assert (work_dir / 'last_checkpoint').exists() and not (work_dir / 'epoch_4.pth').exists()
-    result = run(*command[1:], '--resume')
+    result = succeeded(subprocess.run(  # with the start of Python: other hashes, other addresses
+        [sys.executable, *command, '--resume'], env=ENV, capture_output=True, text=True))
     assert 'resumed epoch:' in result.stdout + result.stderr
     for whole, resumed in zip(weights(tmp_path / 'whole'), weights(work_dir), strict=True):
         assert whole.keys() == resumed.keys()
@@ -89,16 +88,17 @@ def metrics_of(work_dir):
 
 
 @pytest.mark.parametrize('reduction, lr', [('mean', 0.05), ('sum', 0.05 / 80)])
-def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, free_port, reduction, lr):
+def test_two_processes_train_and_evaluate_as_one(digits, tmp_path, reduction, lr):
     # Batch norm of stored statistics: on CPU there is no synchronised one.
     still = {'model.backbone.norm_eval': True, 'val_dataloader.batch_size': 7,
              'optim_wrapper.optimizer.type': 'SGD', 'lr': lr,
              'model.head.loss.reduction': reduction}
     run('tools/train.py', CONFIG, '--work-dir', tmp_path / 'one',
         *options(digits, **still))
-    run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port}',
-        'tools/train.py', CONFIG, '--launcher', 'pytorch', '--work-dir', tmp_path / 'two',
-        *options(digits, **still, **{'train_dataloader.batch_size': 4}))
+    for result in python_twice(
+            'tools/train.py', CONFIG, '--launcher', 'pytorch', '--work-dir', tmp_path / 'two',
+            *options(digits, **still, **{'train_dataloader.batch_size': 4}), env=ENV):
+        succeeded(result)
     (_, one), (_, two) = metrics_of(tmp_path / 'one'), metrics_of(tmp_path / 'two')
     assert two['multilabel/mAP'] == pytest.approx(one['multilabel/mAP'], abs=2e-3)
     for a, b in zip(weights(tmp_path / 'one'), weights(tmp_path / 'two'), strict=True):
@@ -155,9 +155,8 @@ def test_a_broken_image_ends_with_one_line_that_names_it(digits, tmp_path):
     root = shutil.copytree(digits, tmp_path / 'digits')
     path = root / 'train' / '000007.png'
     path.write_bytes(path.read_bytes()[:200])
-    result = subprocess.run(
-        [sys.executable, 'tools/train.py', CONFIG, '--work-dir', str(tmp_path / 'run'),
-         *options(root)], capture_output=True, text=True, env=ENV)
+    result = python('tools/train.py', CONFIG, '--work-dir', tmp_path / 'run', *options(root),
+                    env=ENV)
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert f'{path}: can not be decoded' in last and 'Traceback' not in last

@@ -1,8 +1,6 @@
 """Weights are where they should be: after init_weights, a training, a test, a resume."""
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import torch
 import torchvision
 from mmengine.config import Config
 from PIL import Image
+from processes import python
 
 from asl_det import engine
 from asl_det.datasets.digits import make_digits
@@ -125,9 +124,8 @@ def test_a_checkpoint_is_the_start_of_a_training_by_the_command(digits, tmp_path
         # An average of equal weights is rounded.
         "default_hooks = dict(ema=None)\nval_cfg = dict(_delete_=True, type='ValLoop')\n"
         "train_cfg = dict(max_epochs=1, val_interval=1)\n")
-    result = subprocess.run(
-        [sys.executable, 'tools/train.py', str(tmp_path / 'config.py'), '--work-dir',
-         str(tmp_path / 'run'), '--data-root', f'{digits}/'], capture_output=True, text=True)
+    result = python('tools/train.py', tmp_path / 'config.py', '--work-dir', tmp_path / 'run',
+                    '--data-root', f'{digits}/')
     assert result.returncode == 0, result.stderr[-3000:]
     saved = torch.load(tmp_path / 'run/epoch_1.pth', weights_only=False)['state_dict']
     for key, value in source.named_parameters():

@@ -1,7 +1,8 @@
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import in_two_processes
 from torch import nn
+
+import asl_det  # noqa: F401  before mmcv.ops, in processes of their own too
 
 
 def batches():
@@ -22,35 +23,26 @@ def fill(norm):
     return norm
 
 
-def _worker(rank, port, queue):
-    import asl_det  # noqa: F401  a process of its own has no operators before
-    dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+def _worker(rank):
     from mmcv.ops import SyncBatchNorm
     norm = fill(SyncBatchNorm(4))
     found = [[t.tolist() for t in run(norm, batch)] for batch in batches()[rank::2]]
-    queue.put((rank, found, norm.running_mean.tolist(), norm.running_var.tolist(),
-               norm.weight.grad.tolist(), norm.bias.grad.tolist()))
+    return (found, norm.running_mean.tolist(), norm.running_var.tolist(),
+            norm.weight.grad.tolist(), norm.bias.grad.tolist())
 
 
-def test_two_processes_normalise_as_one_that_sees_both_batches(free_port):
-    context = mp.get_context('spawn')
-    queue = context.Queue()
-    processes = [context.Process(target=_worker, args=(rank, free_port, queue)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    found = sorted(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join()
+def test_two_processes_normalise_as_one_that_sees_both_batches(tmp_path):
+    found = in_two_processes(_worker, tmp_path)
     norm = fill(nn.BatchNorm2d(4))
     data = batches()
     for k, pair in enumerate(zip(data[::2], data[1::2], strict=True)):
         for name, theirs in zip(('out', 'grad'), run(norm, torch.cat(pair)), strict=True):
-            ours = torch.cat([torch.tensor(rank[1][k][name == 'grad']) for rank in found])
+            ours = torch.cat([torch.tensor(rank[0][k][name == 'grad']) for rank in found])
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     for rank in found:
-        torch.testing.assert_close(torch.tensor(rank[2]), norm.running_mean)
-        torch.testing.assert_close(torch.tensor(rank[3]), norm.running_var)
+        torch.testing.assert_close(torch.tensor(rank[1]), norm.running_mean)
+        torch.testing.assert_close(torch.tensor(rank[2]), norm.running_var)
         # mmcv averages the gradients of weight and bias over the processes
-        torch.testing.assert_close(torch.tensor(rank[4]) * 2, norm.weight.grad, rtol=1e-4,
+        torch.testing.assert_close(torch.tensor(rank[3]) * 2, norm.weight.grad, rtol=1e-4,
                                    atol=1e-4)
-        torch.testing.assert_close(torch.tensor(rank[5]) * 2, norm.bias.grad)
+        torch.testing.assert_close(torch.tensor(rank[4]) * 2, norm.bias.grad)
