@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Optional
 
 from mmengine.config import DictAction
 
-from asl_det.errors import UserError
+from asl_det.errors import PreflightError, UserError
 
 # mmengine 0.10 uses pkg_resources; its warning is not for our users to act on.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
@@ -114,8 +114,10 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def one_line(error: UserError) -> str:
-    """The whole message of an error in one line."""
+    """The whole message of an error in one line; of a preflight a line for each mistake."""
     text = str(error)
+    if isinstance(error, PreflightError):
+        return text
     # A DataLoader worker hands its error over as the text of a traceback, which ends with it.
     kind = type(error)
     if text.startswith(f'Caught {kind.__name__} in '):

@@ -151,7 +151,7 @@ class Payload:
         return os.system, ('true',)
 
 
-def test_mistakes_end_with_one_line_that_names_the_path(digits, tmp_path, monkeypatch):
+def test_each_mistake_is_one_line_that_names_the_path(digits, tmp_path, monkeypatch):
     torch.save(dict(extra=Payload()), tmp_path / 'bad.pth')
     no_images = shutil.copytree(digits, tmp_path / 'no_images')
     shutil.rmtree(no_images / 'train')
@@ -160,21 +160,23 @@ def test_mistakes_end_with_one_line_that_names_the_path(digits, tmp_path, monkey
         (('train', 'configs/nothing.py'), 'config configs/nothing.py does not exist'),
         (('train', 'mmdet::retinanet/nothing.py'), 'config mmdet::retinanet/nothing.py'),
         (('train', CONFIG, *data_options('nowhere')),
-         'train_dataloader: ann_file nowhere/instances_train.json does not exist'),
+         'train_dataloader.dataset.ann_file: nowhere/instances_train.json does not exist'),
         (('train', CONFIG, *data_options('nowhere')), 'python tools/make_digits.py'),
         (('train', 'configs/fcos/fcos_r50-caffe_fpn_gn-head_asl-1x_coco.py'), 'download COCO 2017'),
-        (('train', CONFIG, *data_options(no_images)), f'image folder {no_images}/train/ does not'),
+        (('train', CONFIG, *data_options(no_images)), f'data_prefix.img: {no_images}/train/ does not'),
         (('train', CONFIG, '--resume', 'nothing.pth', *data_options(digits)),
-         'checkpoint nothing.pth does not exist'),
+         'checkpoint nothing.pth: does not exist'),
         (('test', CONFIG, 'nothing.pth', *data_options(digits)),
-         'checkpoint nothing.pth does not exist'),
+         'checkpoint nothing.pth: does not exist'),
         (('test', CONFIG, tmp_path / 'bad.pth', *data_options(digits)), 'could run code'),
     ]
     for (tool, *args), expected in cases:
         message = run_tool(tool, monkeypatch, *args[:2 if tool == 'test' else 1], *work_dir,
                            *args[2 if tool == 'test' else 1:])
         assert isinstance(message, str) and message.startswith('error: '), (args, message)
-        assert expected in message and '\n' not in message, (args, message)
+        lines = message.split('\n')
+        assert any(expected in line for line in lines), (args, message)
+        assert all(line.startswith(('error: ', '  ... ')) for line in lines), (args, message)
 
 
 @pytest.mark.parametrize('harm, expected', [

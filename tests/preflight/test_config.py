@@ -1,5 +1,6 @@
 """Mistakes in a config end a command before anything starts, all of them at once."""
 
+import argparse
 import importlib.util
 import re
 import sys
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from asl_det.cli import ReadOptions, one_line
 from asl_det.datasets.digits import make_digits
-from asl_det.engine import load_config
-from asl_det.errors import UserError
+from asl_det.engine import load_config, train
+from asl_det.errors import PreflightError, UserError
 from asl_det.preflight.checks import CHECKS, preflight
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
@@ -240,6 +242,15 @@ def test_everything_is_said_at_once(command, write, digits):
     assert 'errors' in said
 
 
+def test_every_mistake_has_a_line_of_its_own(write, digits):
+    cfg = load_config(str(write(CLASSIFIER, 'train_dataloader = dict(batch_size=0, num_workers=-1)'
+                                            '\n')), {'data_root': str(digits)})
+    with pytest.raises(PreflightError) as error:
+        train(cfg, work_dir='never')
+    lines = f'error: {one_line(error.value)}'.split('\n')
+    assert len(lines) == 2 and all(re.match('error: .*train_dataloader', line) for line in lines)
+
+
 def test_a_sweep_looks_at_its_variants_before_the_first_training(command, digits, tmp_path):
     said = command('sweep', CLASSIFIER, '--data-root', digits, '--variant', 'good',
                    'model.head.loss.clip=0', '--variant', 'bad', 'model.head.loss.gama_neg=1')
@@ -247,11 +258,9 @@ def test_a_sweep_looks_at_its_variants_before_the_first_training(command, digits
 
 
 @pytest.mark.parametrize('name', ['with space', 'a,b', 'c[1]', "it's(2)", 'e=f'])
-def test_paths_are_taken_as_they_are(tmp_path, digits, name, monkeypatch):
-    from asl_det.cli import ReadOptions
+def test_paths_are_taken_as_they_are(tmp_path, digits, name):
     folder = tmp_path / name
     folder.symlink_to(digits)
-    import argparse
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=ReadOptions)
     args = parser.parse_args(['--cfg-options', f'train_dataloader.dataset.data_root={folder}',
