@@ -38,8 +38,11 @@ def check_sizes(run: Run) -> Iterator[Finding]:
     if run.purpose != 'test':
         for key, least in (('max_epochs', 1), ('max_iters', 1), ('val_interval', 1),
                            ('val_begin', 0)):
+            length = loop.get(key)
+            if isinstance(length, float) and length.is_integer():  # 1e5
+                length = int(length)
             if key in loop:
-                yield from _whole(f'{run.config}: train_cfg.{key}', loop[key], least)
+                yield from _whole(f'{run.config}: train_cfg.{key}', length, least)
 
 
 def _whole(where: str, value: Any, least: int) -> Iterator[Finding]:
