@@ -132,6 +132,7 @@ def _read_categories(table: Table) -> Tuple[List[str], List[Any], List[Finding]]
         *table.missing('name', names, 'expected the name of the class'),
         *table.of_type('id', ids, (int, str), 'a whole number'),
         *table.of_type('name', names, (str, int), 'a text'),
+        *table.blank('name', names),
         *table.repeated('id', ids, 'the one would take the name of the other; give each its own'),
         *table.repeated('name', names, 'mmdet makes two classes of one name and later labels '
                         'shift; unite them')]
@@ -150,6 +151,7 @@ def _read_images(table: Table, folder: Union[str, Path], boxes: bool
         *table.missing('file_name', names, 'expected the file, relative to data_prefix'),
         *table.of_type('id', ids, (int, str), 'a whole number'),
         *table.of_type('file_name', names, (str,), 'a text'),
+        *table.blank('file_name', names),
         *table.repeated('id', ids, 'all annotations would go to the last one; give each its own'),
         *table.repeated('file_name', names, 'the labels of one image stand in several entries, '
                         'and each is trained with a part of them', error=False)]
@@ -159,7 +161,7 @@ def _read_images(table: Table, folder: Union[str, Path], boxes: bool
             column = table.column(key)
             findings += table.missing(key, column, 'mmdet needs it; '
                                       + COMPLETE.format(path=table.path))
-            for row in np.flatnonzero(~(values > 0)).tolist():
+            for row in np.flatnonzero(~((values > 0) & np.isfinite(values))).tolist():
                 if column[row] is not MISSING:
                     findings.append(table.finding(
                         f'{key} of an image', row, f'{key} {shown(column[row])}: expected pixels, '
@@ -176,7 +178,9 @@ def _read_ids(table: Table, labels: Dict[Any, Optional[int]], image_index: Dict[
     ids, findings = table.column('id'), []
     if boxes:
         findings += table.missing('id', ids, 'mmdet needs one; ' + COMPLETE.format(path=table.path))
-        findings += table.of_type('id', ids, (int, str), 'a whole number')
+        # Evaluation notes ids in an array of numbers.
+        findings += table.of_type('id', ids, (int, str) if split == 'train' else (int,),
+                                  'a whole number')
         findings += table.repeated('id', ids, 'mmdet stops at this; '
                                    + COMPLETE.format(path=table.path))
         if split != 'train' and 0 in ids:
@@ -211,15 +215,14 @@ def _read_boxes(table: Table, image_rows: np.ndarray, files: List[str], sizes: n
     findings += found
     good &= image_rows >= 0
     rows = np.flatnonzero(good)
-    xywh = np.array([values[i] for i in rows] if len(rows) < len(values) else values,
-                    np.float64).reshape(-1, 4)
+    xywh = numbers([v for i in rows for v in values[i]]).reshape(-1, 4)
     of = image_rows[rows]
     boxes = Boxes(table, rows, xywh, sizes[of], _Lookup(files, of))
     findings += check_boxes(boxes)
     areas = table.column('area')
     findings += table.missing('area', areas, 'mmdet needs it; ' + COMPLETE.format(path=table.path))
     area = numbers(areas)
-    for row in np.flatnonzero(~(area > 0)).tolist():
+    for row in np.flatnonzero(~((area > 0) & np.isfinite(area))).tolist():
         if areas[row] is MISSING:
             continue
         if area[row] <= 0:
@@ -238,6 +241,11 @@ def _read_boxes(table: Table, image_rows: np.ndarray, files: List[str], sizes: n
         findings.append(Finding('no iscrowd', str(table.path), f'{count} of {len(crowd)} '
                                 'annotations have no iscrowd: mmdet takes them as 0, single '
                                 'objects', error=False))
+    if not set(map(repr, crowd)) <= {'0', '1', 'True', 'False', repr(MISSING)}:
+        for row, value in enumerate(crowd):
+            if value is not MISSING and value not in (0, 1):
+                findings.append(table.finding('iscrowd', row, f'iscrowd {shown(value)}: expected '
+                                              '0, a single object, or 1, a crowd'))
     used = np.zeros(len(table), bool)
     used[rows] = used_boxes(boxes, area[rows])
     if any(table.column('ignore') if table.records else ()):
@@ -291,7 +299,7 @@ def _get(index: Dict[Any, Optional[int]], key: Any) -> int:
 def _as_int(value: Any) -> Any:
     try:
         return int(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # text, NaN, infinite
         return value
 
 

@@ -1,5 +1,6 @@
 """A list of records of a json file, as columns: what lacks a key or has a value of another type."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
@@ -10,6 +11,7 @@ from asl_det.preflight.finding import Finding
 
 MISSING = object()
 NUMBERS = (int, float)  # not bool
+LARGEST = sys.float_info.max
 
 
 class Table:
@@ -65,6 +67,12 @@ class Table:
                 yield self.finding(f'type of {key}', row,
                                    f'{key} {shown(value)}: expected {expected}')
 
+    def blank(self, key: str, values: Sequence[Any]) -> Iterator[Finding]:
+        """Records whose text is empty."""
+        for row, value in enumerate(values):
+            if value == '':
+                yield self.finding(f'no {key}', row, f'{key} is an empty text')
+
     def repeated(self, key: str, values: Sequence[Any], consequence: str, error: bool = True
                  ) -> Iterator[Finding]:
         """Every record whose value an earlier one has."""
@@ -95,9 +103,12 @@ def shown(value: Any, most: int = 60) -> str:
 
 def numbers(values: Sequence[Any]) -> np.ndarray:
     """Float64 ``(N,)``; NaN for what is no number."""
-    if set(map(type, values)) <= set(NUMBERS):
+    if not set(map(type, values)) <= set(NUMBERS):
+        values = [v if type(v) in NUMBERS else np.nan for v in values]
+    try:
         return np.array(values, np.float64)
-    return np.array([v if type(v) in NUMBERS else np.nan for v in values], np.float64)
+    except OverflowError:  # whole numbers of hundreds of digits
+        return np.array([np.inf if abs(v) > LARGEST else v for v in values], np.float64)
 
 
 def rows_of(mask: np.ndarray) -> List[int]:

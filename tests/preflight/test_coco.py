@@ -10,6 +10,7 @@ from mmdet.datasets import CocoDataset
 
 from asl_det.preflight.coco import check_coco_file, read_coco
 from asl_det.preflight.finding import collect
+from asl_det.preflight.table import MISSING
 
 A, I, C = 'annotations', 'images', 'categories'  # noqa: E741
 
@@ -287,3 +288,47 @@ def test_a_json_of_the_size_of_coco_is_checked_in_seconds(tmp_path):
     assert [f.where for f in result.findings] == [
         f'{path}: annotations[{n}] (id {n + 1})' for n in (17, 500_000, 859_999)]
     assert len(result.images) == images and result.counts.sum() == objects - 3
+
+
+JUNK = (None, True, -1, 0, 2.5, float('nan'), float('inf'), 10**400, '', 'x', [], [1], {}, {'a': 1},
+        [[]], [None] * 4, 'a/b', 1e308)
+
+
+def test_no_content_at_all_ends_a_check(tmp_path):
+    """Any part of a right file in turn is anything at all, or missing."""
+    def places(node, at=()):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield (*at, key)
+            if isinstance(value, (dict, list)):
+                yield from places(value, (*at, key))
+
+    def spoil(place, value):
+        content = coco()
+        node = content
+        for key in place[:-1]:
+            node = node[key]
+        if value is MISSING:
+            del node[place[-1]]
+        else:
+            node[place[-1]] = value
+        return content
+
+    silent = []
+    for place in places(coco()):
+        if len(place) > 1 and place[1] > 1:
+            continue  # the first two of each list are enough
+        for value in (MISSING, *JUNK):
+            for boxes in (True, False):
+                path = write(tmp_path / 'a.json', spoil(place, value))
+                report = collect(check_coco_file(path, split='val', boxes=boxes))
+                report.lines()
+                if boxes and not report.findings:
+                    silent.append((place, value))
+    # Boxes that lie inside, other names and numbers, and one object less.
+    assert {place[0] + '.' + '.'.join(map(str, place[2:])) for place, _ in silent} == {
+        'annotations.', *(f'annotations.bbox.{i}' for i in range(4)), 'annotations.area',
+        'annotations.id', 'annotations.iscrowd', 'categories.name', 'images.file_name',
+        'images.width', 'images.height'}
+    assert {value for place, value in silent if place[-1] == 'iscrowd'} == {0, True}
+    assert all(type(value) in (int, float, str) and value != '' for place, value in silent
+               if len(place) > 2 and place[-1] != 'iscrowd')
