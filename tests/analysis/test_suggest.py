@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
 from scipy.stats import spearmanr
 
 from asl_det.analysis.suggest import (
@@ -156,3 +157,13 @@ def test_label_statistics_count_what_the_file_says(tmp_path):
     assert found['positives'].tolist() == [1, 2, 0] and found['positives_per_image'] == 1
     assert found['negatives'].tolist() == [2, 1, 3] and found['unknown'].sum() == 0
     assert found['images_by_positives'] == [1, 1, 1]
+
+
+def test_labels_of_another_task_are_refused(tmp_path):
+    (tmp_path / 'a.json').write_text(json.dumps(dict(
+        images=[dict(id=1, file_name='a.png', width=8, height=8)], annotations=[],
+        categories=[dict(id=1, name='cat')])))
+    data = CocoDataset(ann_file=str(tmp_path / 'a.json'), metainfo=dict(classes=('cat',)),
+                       data_prefix=dict(img=''), pipeline=[])
+    with pytest.raises(UserError, match='expected a config of a multi-label classifier'):
+        label_statistics(data)
