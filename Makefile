@@ -21,6 +21,8 @@ quickstart: $(VENV)/installed
 	@echo "  $(RUN)/curves.png     losses, AP and learning rate along the training"
 	@echo "  $(RUN)/predictions/   every validation image: truth left, predictions right"
 	@echo "  $(CONFIG)"
+	@echo "Run it on a picture of your own:"
+	@echo "  $(BIN)/python tools/infer.py $$(cat $(RUN)/last_checkpoint) IMAGE"
 
 multilabel: $(VENV)/installed
 	$(BIN)/python tools/make_digits.py --preset multilabel
@@ -33,6 +35,8 @@ multilabel: $(VENV)/installed
 	@echo "  $(ML_RUN)/curves.png     loss, mAP and learning rate along the training"
 	@echo "  $(ML_RUN)/predictions/   validation images with what was predicted"
 	@echo "  $(ML_CONFIG)"
+	@echo "Run it on a picture of your own:"
+	@echo "  $(BIN)/python tools/infer.py $$(cat $(ML_RUN)/last_checkpoint) IMAGE"
 
 # The table of docs/coco18.md: DATA_ROOT=path/to/coco18/ make coco18
 DATA_ROOT ?= data/coco18/

@@ -47,7 +47,7 @@ def run_identity(cfg: Config, seen: Optional[Dict[str, str]] = None) -> Dict[str
     data = {}
     for path in sorted(set(_named_files(content)) | set(_data_folders(content))):
         if path not in seen:
-            seen[path] = _hash_folder(path) if os.path.isdir(path) else _hash_file(path)
+            seen[path] = _hash_folder(path) if os.path.isdir(path) else hash_file(path)
         data[path] = seen[path]
     code = {k: v for k, v in versions().items() if k != 'commit'}
     return json.loads(json.dumps(dict(config=content, data=data, code=code), default=str))
@@ -160,7 +160,8 @@ def _holds_results(folder: str) -> bool:
     return Path(folder).resolve() in (Path.cwd(), *Path.cwd().parents)
 
 
-def _hash_file(path: str) -> str:
+def hash_file(path: str) -> str:
+    """A hash of the content of a file."""
     total = hashlib.sha256()
     with open(path, 'rb') as file:
         while block := file.read(1 << 20):
@@ -177,7 +178,7 @@ def _hash_folder(folder: str) -> str:
             if not os.path.exists(path):
                 what = 'a link to nothing'
             else:
-                what = _hash_file(path) if name.endswith(LABELS) else os.path.getsize(path)
+                what = hash_file(path) if name.endswith(LABELS) else os.path.getsize(path)
             total.update(f'{os.path.relpath(path, folder)} {what}\n'.encode())
             count += 1
     return f'{count} files, {total.hexdigest()[:12]}'

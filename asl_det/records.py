@@ -1,4 +1,4 @@
-"""Records of a run: one json object with a ``step`` a line, readable after a crash."""
+"""Records of a run: one json object a line, readable after a crash."""
 
 import json
 import logging
@@ -14,11 +14,15 @@ Record = Dict[str, Any]
 PROBABILITIES = 'probabilities.jsonl'  # what ProbabilityMonitorHook writes
 
 
-def read_records(path: Union[str, Path]) -> List[Record]:
+def read_records(path: Union[str, Path], needs: str = 'step') -> List[Record]:
     """All records of a file.
 
     A broken last line, what a process that was killed leaves, is left out with
     a warning in the log.
+
+    Args:
+        path: of the file.
+        needs: a key that every record has.
 
     Raises:
         UserError: for any other line that is no record, with its number.
@@ -39,8 +43,8 @@ def read_records(path: Union[str, Path]) -> List[Record]:
                 break
             raise UserError(f'{path}, line {number}: {error}; expected a json object. Delete the '
                             'line to read the others') from error
-        if not isinstance(record, dict) or 'step' not in record:
-            raise UserError(f'{path}, line {number}: expected a json object with a step, got '
+        if not isinstance(record, dict) or needs not in record:
+            raise UserError(f'{path}, line {number}: expected a json object with a {needs}, got '
                             f'{line[:60]!r}. Delete the line to read the others')
         records.append(record)
     return records

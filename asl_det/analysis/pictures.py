@@ -3,8 +3,10 @@
 import math
 import textwrap
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Dict, Sequence
 
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -87,3 +89,40 @@ def plot_images(paths: Sequence[str], title: str, out: Path, columns: int = 4) -
             axes.text(0.5, -0.06, f'{size[0]} x {size[1]}', fontsize=6.5, ha='center',
                       transform=axes.transAxes)
     figure.savefig(out, dpi=110)
+
+
+def draw_ranked(image: np.ndarray, ranked: Sequence[Dict[str, Any]], side: int = 640) -> np.ndarray:
+    """A picture with a bar for every class beside it, predicted ones in colour.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 in RGB. It is shrunk to ``side`` pixels.
+        ranked: ``dict(label=name, score=probability, predicted=bool)``, in
+            the order of the bars.
+        side: longest side of the picture that is drawn.
+
+    Returns:
+        ``(H', W', 3)`` uint8 in RGB; the size depends on that of the picture
+        and the number of bars alone.
+    """
+    small = Image.fromarray(np.ascontiguousarray(image))
+    small.thumbnail((side, side))
+    panel, row, margin, dots = 360, 22, 8, 100
+    width, height = small.width + panel, max(small.height, row * len(ranked) + 2 * margin)
+    figure = Figure(figsize=(width / dots, height / dots), dpi=dots)
+    figure.figimage(np.asarray(small), 0, height - small.height)
+    axes = figure.add_axes((small.width / width, 0, panel / width, 1), xlim=(0, panel),
+                           ylim=(height, 0))
+    axes.axis('off')
+    for i, entry in enumerate(ranked):
+        top = margin + i * row
+        colour = RIGHT if entry['predicted'] else MISSED
+        axes.barh(top + row - 4, (panel - 3 * margin) * entry['score'], height=3, left=2 * margin,
+                  color=colour)
+        axes.text(2 * margin, top + 15, textwrap.shorten(entry['label'], 40, placeholder='...'),
+                  color=colour, fontsize=9, weight='bold' if entry['predicted'] else 'normal',
+                  parse_math=False)
+        axes.text(panel - margin, top + 15, f"{entry['score']:.2f}", color=colour, fontsize=9,
+                  ha='right')
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

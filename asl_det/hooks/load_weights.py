@@ -32,7 +32,9 @@ class LoadWeightsHook(Hook):
         partial: take those that fit, in a test or from ``load_from``.
 
     Raises:
-        UserError: if the weights do not fit, or with ``partial`` none does.
+        UserError: if the weights do not fit, or with ``partial`` none does; in
+            a test, if the data set has the checkpoint's classes in another
+            order.
     """
 
     priority = 'VERY_HIGH'  # before EMAHook reads the checkpoint
@@ -44,7 +46,21 @@ class LoadWeightsHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.purpose == 'test':
+            self._check_classes(checkpoint.get('meta') or {}, runner.test_loop.dataloader.dataset)
         take_weights(model, checkpoint, self.source, self.purpose, self.partial)
+
+    def _check_classes(self, meta: Dict[str, Any], dataset: Any) -> None:
+        """Scores of another order of classes would look like those of a bad network."""
+        learned = (meta.get('dataset_meta') or {}).get('classes')
+        asked = getattr(dataset, 'metainfo', {}).get('classes')
+        if not learned or not asked or list(learned) == list(asked):
+            return
+        if sorted(learned) == sorted(asked):
+            place = next(i for i, name in enumerate(learned) if name != asked[i])
+            raise UserError(f'checkpoint {self.source} has the classes of the data set in another '
+                            f'order: number {place} is {learned[place]}, not {asked[place]}; give '
+                            'the order with test_dataloader.dataset.metainfo.classes')
 
 
 def take_weights(model: nn.Module, checkpoint: Any, source: str, purpose: str,

@@ -10,6 +10,7 @@ from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.registry import MODELS
+from asl_det.thresholds import Thresholds
 from asl_det.weights import load_weights, weights_of
 
 
@@ -50,7 +51,9 @@ class MultiLabelClassifier(BaseModel):
                  threshold: Union[float, Sequence[float]] = 0.5,
                  channels_last: bool = True,
                  checkpoint: Optional[str] = None,
-                 init_cfg: Optional[Dict[str, Any]] = None) -> None:
+                 init_cfg: Optional[Dict[str, Any]] = None,
+                 temperature: float = 1.0,
+                 bias: float = 0.0) -> None:
         super().__init__(data_preprocessor, init_cfg)
         if neck is None and _is(backbone, Backbone) and _is(head, Head):
             self.backbone = MODELS.build(dict(dict(pooled=_class(head).pooled), **backbone))
@@ -63,6 +66,8 @@ class MultiLabelClassifier(BaseModel):
         self.neck = MODELS.build(neck) if neck is not None else None
         self.head = MODELS.build(head)
         self.threshold = threshold
+        self.temperature = temperature
+        self.bias = bias
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -72,6 +77,19 @@ class MultiLabelClassifier(BaseModel):
                          take='all', hint='give weights of this network, or use load_from')
             for part in self.children():
                 part.is_init = True  # or a training would initialise mmdet's backbones anew
+
+    def use_thresholds(self, thresholds: Thresholds, classes: Sequence[str]) -> None:
+        """Predict by these thresholds, on scores that are calibrated as they say.
+
+        Args:
+            thresholds: of classes by name.
+            classes: names, in the order of the outputs.
+
+        Raises:
+            UserError: if they name other classes.
+        """
+        self.threshold = thresholds.of(classes)
+        self.temperature, self.bias = thresholds.temperature, thresholds.bias
 
     def own_names(self, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Weights under names of the backbone's network alone, as those of this model.
@@ -124,7 +142,7 @@ class MultiLabelClassifier(BaseModel):
 
     def _predict(self, logits: Tensor,
                  samples: Optional[List[MultiLabelSample]]) -> List[MultiLabelSample]:
-        scores = logits.float().sigmoid()
+        scores = (logits.float() / self.temperature + self.bias).sigmoid()
         chosen = scores >= torch.as_tensor(self.threshold, device=scores.device)
         samples = samples or [MultiLabelSample() for _ in scores]
         for sample, row, labels in zip(samples, scores, chosen, strict=True):

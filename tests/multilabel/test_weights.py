@@ -169,6 +169,12 @@ def test_a_checkpoint_of_another_network_is_not_evaluated(images, trained, tmp_p
         evaluate(config(images, TINY, classes='abcde'), trained, tmp_path / 'classes')
 
 
+def test_scores_are_not_read_as_those_of_classes_in_another_order(images, trained, tmp_path):
+    cfg = config(images, TINY, classes='abdc')
+    with pytest.raises(UserError, match="another order .* class 2 was 'c', and is 'd'"):
+        evaluate(cfg, trained, tmp_path)
+
+
 def test_partial_says_what_stays_random_and_what_is_left_over(images, trained, tmp_path):
     saved = torch.load(trained, weights_only=False)
     saved['state_dict']['extra.weight'] = saved['state_dict'].pop('head.fc.weight')

@@ -1,0 +1,161 @@
+"""Detection on pictures: mmdet's inferencer, with what a checkpoint says read as data.
+
+Imported where a detector is used: mmdet's inferencer imports its models.
+"""
+
+import warnings
+from typing import Any, Dict, Iterable, List, Optional, Union
+
+import numpy as np
+import torch
+from mmdet.apis import DetInferencer as MMDetInferencer
+from mmdet.structures import DetDataSample
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from torch import nn
+
+from asl_det.errors import UserError
+from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
+from asl_det.inference.pipeline import InferencePipeline
+from asl_det.multilabel import MultiLabelClassifier
+from asl_det.thresholds import Thresholds
+
+DEFAULT = Thresholds(0.3)  # mmdet's, of what is drawn
+
+
+class DetInferencer(MMDetInferencer):
+    """mmdet's ``DetInferencer``, with another way to the network.
+
+    The config in a checkpoint is not executed, weights have to fit, none are
+    fetched, and no data set has to be there.
+
+    Args:
+        model: config (file, ``mmdet::`` name, ``Config`` or dict). None for
+            the one that travels in the checkpoint.
+        weights: the checkpoint, a file or a URL.
+        device: e.g. 'cuda:0'; by default a GPU if there is one.
+        thresholds: from which score a box is drawn and counts as predicted: a
+            number or :class:`Thresholds`; by default those in the checkpoint,
+            or else 0.3.
+        show_progress: a progress bar during a call.
+
+    Raises:
+        UserError: if the checkpoint does not fit, or is no detector, or
+            thresholds would change the scores.
+    """
+
+    def __init__(self, model: Optional[ConfigLike] = None, weights: Optional[str] = None,
+                 device: Optional[str] = None,
+                 thresholds: Union[Thresholds, float, None] = None,
+                 show_progress: bool = True) -> None:
+        if isinstance(model, Opened):
+            self.opened = model
+        elif weights is None:
+            raise UserError('DetInferencer needs a checkpoint: give weights=')
+        else:
+            self.opened = open_checkpoint(model, weights)
+        self.classes = self.opened.classes
+        if isinstance(thresholds, (int, float)):
+            thresholds = Thresholds.parse(str(thresholds))
+        thresholds = thresholds or self.opened.thresholds or DEFAULT
+        if thresholds.calibrates:
+            raise UserError('thresholds with a temperature or a bias are of a classifier: of a '
+                            'detector scores are not calibrated')
+        self.thresholds = torch.tensor(thresholds.of(self.classes))
+        super().__init__(self.opened.cfg, self.opened.source, device, 'mmdet',
+                         show_progress=show_progress)
+
+    def _init_model(self, cfg: Config, weights: Optional[str], device: str = 'cpu') -> nn.Module:
+        model = self.opened.build(device)
+        if isinstance(model, MultiLabelClassifier):
+            raise UserError(f'checkpoint {weights} is of a MultiLabelClassifier, not of a detector:'
+                            ' MultiLabelInferencer is for classifiers')
+        return model
+
+    def _init_pipeline(self, cfg: Config) -> InferencePipeline:
+        return InferencePipeline(cfg)
+
+    def _init_collate(self, cfg: Config) -> Any:
+        return pseudo_collate
+
+    def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
+        # Not the config's, whose backends may send pictures to a server.
+        visualizer = DetLocalVisualizer()
+        visualizer.dataset_meta = self.opened.metainfo
+        return visualizer
+
+    def result(self, sample: DetDataSample, top_k: Optional[int] = None) -> List[Dict[str, Any]]:
+        """All boxes, the highest score first.
+
+        Args:
+            sample: a prediction.
+            top_k: at most so many of them are ``predicted``.
+
+        Returns:
+            ``dict(category_id, label, bbox, score, predicted)``: place in
+            ``classes``, name, ``[x, y, width, height]`` in pixels of the
+            picture, and whether the score reaches the threshold.
+        """
+        found = sample.pred_instances.cpu()
+        order = torch.argsort(found.scores, descending=True, stable=True)
+        chosen = self._chosen(sample, top_k)
+        boxes = found.bboxes if isinstance(found.bboxes, torch.Tensor) else found.bboxes.tensor
+        results = []
+        for i in order.tolist():
+            x1, y1, x2, y2 = boxes[i].tolist()
+            label = int(found.labels[i])
+            results.append(dict(category_id=label, label=self.classes[label],
+                                bbox=[round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
+                                score=round(float(found.scores[i]), 6),
+                                predicted=bool(chosen[i])))
+        return results
+
+    def picture(self, image: np.ndarray, sample: DetDataSample,
+                top_k: Optional[int] = None, threshold: Optional[float] = None) -> np.ndarray:
+        """A picture ``(H, W, 3)`` in BGR with its predicted boxes (and masks), in RGB.
+
+        ``threshold`` takes the place of the thresholds of all classes.
+        """
+        sample = sample.cpu()
+        drawn = DetDataSample(metainfo=sample.metainfo)
+        drawn.pred_instances = sample.pred_instances[self._chosen(sample, top_k, threshold)]
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', UserWarning)  # of boxes that end outside the picture
+            self.visualizer.add_datasample('picture', np.ascontiguousarray(image[..., ::-1]), drawn,
+                                           draw_gt=False, pred_score_thr=-1)
+        return self.visualizer.get_image()
+
+    def _chosen(self, sample: DetDataSample, top_k: Optional[int],
+                threshold: Optional[float] = None) -> torch.Tensor:
+        """Which boxes are predicted, bool ``(N,)``."""
+        found = sample.pred_instances.cpu()
+        if len(found) and int(found.labels.max()) >= len(self.classes):
+            raise UserError(f'checkpoint {self.opened.source} names {len(self.classes)} classes, '
+                            f'but the network predicts number {int(found.labels.max())}')
+        least = self.thresholds[found.labels] if threshold is None else threshold
+        chosen = found.scores >= least
+        if top_k is not None:
+            order = torch.argsort(found.scores, descending=True, stable=True)
+            chosen[order[top_k:]] = False
+        return chosen
+
+    @staticmethod
+    def as_json(records: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """Kept results in COCO's result format: all boxes of all pictures.
+
+        ``image_id`` counts pictures from 0, ``category_id`` is the place in
+        the list of classes from 0; ``file``, ``frame`` and ``label`` name
+        them.
+        """
+        return [dict(image_id=number, category_id=box['category_id'], bbox=box['bbox'],
+                     score=box['score'], label=box['label'], file=r['file'],
+                     **({'frame': r['frame']} if 'frame' in r else {}))
+                for number, r in enumerate(records) for box in r['result']]
+
+    @staticmethod
+    def as_rows(records: Iterable[Dict[str, Any]]) -> List[List[Any]]:
+        """Kept results as csv: a row for every box that is predicted."""
+        return [['file', 'frame', 'label', 'score', 'x', 'y', 'width', 'height'],
+                *([r['file'], r.get('frame', ''), box['label'], box['score'], *box['bbox']]
+                  for r in records for box in r['result'] if box['predicted'])]

@@ -1,0 +1,143 @@
+"""Multi-label classification of pictures, with the interface of mmengine's inferencers."""
+
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.infer import BaseInferencer
+from torch import nn
+
+from asl_det.errors import UserError
+from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
+from asl_det.inference.pipeline import InferencePipeline, Source, batches
+from asl_det.multilabel import MultiLabelClassifier, MultiLabelSample
+from asl_det.thresholds import Thresholds
+
+TOP_K = 10  # classes that are told, predicted or not
+
+
+class MultiLabelInferencer(BaseInferencer):
+    """Labels of pictures: ``MultiLabelInferencer(config, checkpoint)(images)``.
+
+    Images are paths, folders, arrays ``(H, W, 3)`` in BGR (uint8, as mmcv and
+    OpenCV load them), or lists of those. Images of one shape are computed
+    ``batch_size`` at a time; others are not padded to each other.
+
+    The result is a dict with ``predictions``, one a picture: of its
+    ``top_k`` classes and of all that are predicted, the highest score first,
+    ``dict(label=name, score=probability, predicted=bool)``; with
+    ``return_datasamples=True`` the :class:`MultiLabelSample` itself. With
+    ``return_vis=True``, ``visualization`` holds pictures with their labels
+    and scores beside them, ``(H, W, 3)`` uint8 in RGB; else it is empty.
+
+    Args:
+        model: config (file, ``Config`` or dict). None for the one that
+            travels in the checkpoint; it is read as data, not executed.
+        weights: the checkpoint, a file or a URL.
+        device: e.g. 'cuda:0'; by default a GPU if there is one.
+        thresholds: from which score a class is predicted: a number or
+            :class:`Thresholds`. By default those in the checkpoint, or else
+            ``model.threshold`` of the config.
+        show_progress: a progress bar during a call.
+
+    Raises:
+        UserError: if the checkpoint does not fit, is no classifier, or an
+            image can not be read.
+    """
+
+    visualize_kwargs = {'return_vis', 'draw_top_k'}
+    postprocess_kwargs = {'top_k'}
+
+    def __init__(self, model: Optional[ConfigLike] = None, weights: Optional[str] = None,
+                 device: Optional[str] = None,
+                 thresholds: Union[Thresholds, float, None] = None,
+                 show_progress: bool = True) -> None:
+        if isinstance(model, Opened):
+            self.opened = model
+        elif weights is None:
+            raise UserError('MultiLabelInferencer needs a checkpoint: give weights=')
+        else:
+            self.opened = open_checkpoint(model, weights)
+        super().__init__(self.opened.cfg, self.opened.source, device, 'mmdet', show_progress)
+        self.classes = self.opened.classes
+        if self.model.head.num_classes != len(self.classes):
+            raise UserError(f'checkpoint {self.opened.source} names {len(self.classes)} classes, '
+                            f'but the network has {self.model.head.num_classes}')
+        if isinstance(thresholds, (int, float)):
+            thresholds = Thresholds.parse(str(thresholds))
+        thresholds = thresholds or self.opened.thresholds
+        if thresholds is not None:
+            self.model.use_thresholds(thresholds, self.classes)
+
+    def _init_model(self, cfg: Config, weights: Optional[str], device: str = 'cpu') -> nn.Module:
+        model = self.opened.build(device)
+        if not isinstance(model, MultiLabelClassifier):
+            raise UserError(f'checkpoint {weights} is of a {type(model).__name__}, not of a '
+                            'MultiLabelClassifier: DetInferencer is for detectors')
+        return model
+
+    def _init_pipeline(self, cfg: Config) -> InferencePipeline:
+        return InferencePipeline(cfg)
+
+    def _init_collate(self, cfg: Config) -> Any:
+        return pseudo_collate
+
+    def _init_visualizer(self, cfg: Config) -> None:
+        return None
+
+    def preprocess(self, inputs: Iterable[Source], batch_size: int = 1,
+                   **kwargs: Any) -> Iterator[Dict[str, Any]]:
+        """Batches of images of one shape."""
+        yield from map(self.collate_fn, batches(map(self.pipeline, inputs), batch_size))
+
+    def visualize(self, inputs: Sequence[Source], preds: Sequence[MultiLabelSample],
+                  return_vis: bool = False, draw_top_k: Optional[int] = None) -> List[np.ndarray]:
+        """Pictures with ``draw_top_k`` classes beside them."""
+        if not return_vis:
+            return []
+        return [self.picture(self.pipeline.load(source)['img'], sample, draw_top_k)
+                for source, sample in zip(inputs, preds, strict=True)]
+
+    def postprocess(self, preds: Sequence[MultiLabelSample], visualization: List[np.ndarray],
+                    return_datasamples: bool = False,
+                    top_k: Optional[int] = None) -> Dict[str, Any]:
+        """The result of a call."""
+        predictions = preds if return_datasamples else [self.result(p, top_k) for p in preds]
+        return dict(predictions=list(predictions), visualization=visualization)
+
+    def result(self, sample: MultiLabelSample, top_k: Optional[int] = None) -> List[Dict[str, Any]]:
+        """The ``top_k`` classes and all that are predicted, the highest score first."""
+        top_k = TOP_K if top_k is None else top_k
+        scores = sample.scores.cpu()
+        predicted = set(sample.pred_labels.tolist())
+        order = torch.argsort(scores, descending=True, stable=True).tolist()
+        return [dict(label=self.classes[c], score=round(float(scores[c]), 6),
+                     predicted=c in predicted)
+                for rank, c in enumerate(order) if rank < top_k or c in predicted]
+
+    def picture(self, image: np.ndarray, sample: MultiLabelSample, top_k: Optional[int] = None,
+                threshold: Optional[float] = None) -> np.ndarray:
+        """A picture ``(H, W, 3)`` in BGR with the result beside it, in RGB.
+
+        ``threshold`` takes the place of the thresholds of all classes.
+        """
+        if threshold is not None:
+            sample = sample.clone()
+            sample.pred_labels = (sample.scores >= threshold).nonzero().squeeze(1)
+        from asl_det.analysis.pictures import draw_ranked  # matplotlib only when it is needed
+        return draw_ranked(image[..., ::-1], self.result(sample, top_k))
+
+    @staticmethod
+    def as_json(records: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """Kept results as ``predictions.json``: an object a picture, its classes ranked."""
+        return [dict(file=r['file'], **({'frame': r['frame']} if 'frame' in r else {}),
+                     predictions=r['result']) for r in records]
+
+    @staticmethod
+    def as_rows(records: Iterable[Dict[str, Any]]) -> List[List[Any]]:
+        """Kept results as csv: a row for every class that is predicted."""
+        return [['file', 'frame', 'label', 'score'],
+                *([r['file'], r.get('frame', ''), entry['label'], entry['score']]
+                  for r in records for entry in r['result'] if entry['predicted'])]

@@ -1,0 +1,139 @@
+"""What a network needs to run on pictures: config, weights, class names, thresholds."""
+
+import copy
+import os
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple, Union
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from asl_det.engine import check_checkpoint, load_config
+from asl_det.errors import UserError
+from asl_det.inference.saved_config import saved_config
+from asl_det.registry import DATASETS
+from asl_det.thresholds import Thresholds
+from asl_det.weights import load_weights, weights_of
+
+ConfigLike = Union[str, os.PathLike, Config, Dict[str, Any]]
+# What fetches weights, or says how they start: all come from the checkpoint.
+PRETRAINED = ('init_cfg', 'pretrained', 'checkpoint', 'checkpoint_path', 'pretrained_cfg',
+              'pretrained_cfg_overlay')
+
+
+@dataclass
+class Opened:
+    """The content of a checkpoint, and the config that it belongs to.
+
+    Attributes:
+        cfg: without anything that would fetch weights.
+        weights: state dict.
+        metainfo: of the data set it was trained on: ``classes``, names in the
+            order of the outputs, and ``palette`` where one is known.
+        thresholds: those that travel in the checkpoint, or None.
+        source: name of the checkpoint.
+        partial: weights that it lacks are those which the config names.
+    """
+
+    cfg: Config
+    weights: Dict[str, Tensor]
+    metainfo: Dict[str, Any]
+    thresholds: Optional[Thresholds]
+    source: str
+    partial: bool = False
+
+    @property
+    def classes(self) -> Tuple[str, ...]:
+        return self.metainfo['classes']
+
+    def build(self, device: str) -> nn.Module:
+        """The network with these weights, in evaluation mode.
+
+        Raises:
+            UserError: if the weights are not those of the config.
+        """
+        model = MODELS.build(self.cfg.model)
+        weights = self.weights
+        if hasattr(model, 'own_names'):
+            weights = model.own_names(weights)
+        load_weights(model, weights, self.source, take='any' if self.partial else 'all',
+                     hint='give the config that it was trained with')
+        model.cfg, model.dataset_meta = self.cfg, self.metainfo
+        return model.to(device).eval()
+
+
+def open_checkpoint(config: Optional[ConfigLike], checkpoint: str,
+                    partial: bool = False) -> Opened:
+    """Read a checkpoint by allow-list, and its config.
+
+    Args:
+        config: a file, ``mmdet::folder/name.py``, or a config. None for the
+            one in the checkpoint, of which nothing is executed.
+        checkpoint: file or URL.
+        partial: it may lack weights, of frozen stages whose features were
+            cached; the config says where they come from.
+
+    Raises:
+        UserError: if one of them is missing, or does not say what is needed.
+    """
+    checkpoint = os.fspath(checkpoint)
+    check_checkpoint(checkpoint)
+    content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    init_default_scope('mmdet')
+    if config is None:
+        cfg = saved_config(content, checkpoint)
+    elif isinstance(config, (str, os.PathLike)):
+        cfg = load_config(os.fspath(config))
+    else:
+        cfg = copy.deepcopy(config) if isinstance(config, Config) else Config(dict(config))
+    if not isinstance(cfg.get('model'), dict):
+        raise UserError('the config has no model: give the config of a network')
+    if partial and config is None:
+        raise UserError('a checkpoint that lacks weights needs the config that names them: '
+                        'tools/infer.py CONFIG CHECKPOINT ... --partial')
+    if not partial:
+        _without_pretrained(cfg.model)
+    meta = content.get('meta') if isinstance(content, dict) else None
+    meta = meta if isinstance(meta, dict) else {}
+    thresholds = meta.get('thresholds')
+    if thresholds is not None:
+        thresholds = Thresholds.from_dict(thresholds, f'thresholds in checkpoint {checkpoint}')
+    return Opened(cfg, weights_of(content, checkpoint), _metainfo(meta, cfg, checkpoint),
+                  thresholds, checkpoint, partial)
+
+
+def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:
+    """What the checkpoint says about its classes, or else the data set of the config."""
+    saved = meta.get('dataset_meta')
+    found = {k.lower(): v for k, v in saved.items()} if isinstance(saved, dict) else {}
+    if not found and meta.get('CLASSES'):  # of mmdet 2
+        found = dict(classes=meta['CLASSES'])
+    for node in (cfg.get('test_dataloader'), cfg.get('train_dataloader')):
+        dataset = (node or {}).get('dataset') or {}
+        kind = dataset.get('type')
+        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        if not found.get('classes'):
+            found = {**(getattr(kind, 'METAINFO', None) or {}), **(dataset.get('metainfo') or {})}
+    classes = found.get('classes')
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(c, str) for c in classes):
+        raise UserError(f'the class names of checkpoint {source} are not known: write '
+                        'metainfo=dict(classes=[...]) in test_dataloader.dataset of the config, or '
+                        'convert official files with tools/convert_checkpoint.py')
+    palette = found.get('palette')
+    fits = isinstance(palette, (list, tuple)) and len(palette) >= len(classes)
+    return dict(classes=tuple(classes), palette=palette if fits else 'random')
+
+
+def _without_pretrained(node: Any) -> None:
+    if isinstance(node, dict):
+        for key in PRETRAINED:
+            node.pop(key, None)
+        if node.get('type') == 'TorchvisionBackbone':
+            node.pop('weights', None)
+        for value in node.values():
+            _without_pretrained(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _without_pretrained(value)

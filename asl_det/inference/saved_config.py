@@ -1,0 +1,184 @@
+"""The config that travels in a checkpoint, read as data.
+
+mmengine saves it as Python source, and its own reader executes that. A config
+also names what is called (``type``, ``custom_imports``), and mmengine imports
+any dotted name. Here the source is evaluated as literals, and a ``type`` has
+to be a class that OpenMMLab's packages or asl_det registered.
+"""
+
+import ast
+import math
+from typing import Any, Dict, Iterator, Tuple
+
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.registry import MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS, Registry
+from mmengine.utils import import_modules_from_strings
+
+from asl_det.errors import UserError
+
+ADVICE = 'if you trust it, give its config file: tools/infer.py CONFIG CHECKPOINT ...'
+PACKAGES = ('asl_det', 'mmengine', 'mmcv', *MODULE2PACKAGE)
+# Not registered: operators, and parts of FPG, which mmdet looks up itself.
+OPERATORS = ('nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri', 'RoIAlign', 'RoIPool',
+             'DeformRoIPoolPack', 'ModulatedDeformRoIPoolPack', 'conv', 'interpolation_conv',
+             'last_conv')
+# They evaluate an argument, or load models of others by their own means.
+REFUSED = ('CameraMotionCompensation', 'BertModel', 'ATSSVLFusionHead', 'RandomSamplingNegPos',
+           'Detectron2Wrapper')
+REFUSED_KEYS = ('teacher_config', '_delete_', '_base_')
+
+
+def saved_config(checkpoint: Any, source: str) -> Config:
+    """The config in a checkpoint's ``meta``: its model and test pipeline.
+
+    Args:
+        checkpoint: content of the file.
+        source: its name, for errors.
+
+    Raises:
+        UserError: if there is none, or it is more than plain values, or
+            names what is not registered.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    text = meta.get('cfg') if isinstance(meta, dict) else None
+    if not isinstance(text, str):
+        raise UserError(f'checkpoint {source} holds no config: give the config file before it, or '
+                        'convert official files with tools/convert_checkpoint.py')
+    content = read_literals(text, f'the config in checkpoint {source}')
+    for key in ('model', 'test_dataloader'):
+        if not isinstance(content.get(key), dict):
+            raise UserError(f'the config in checkpoint {source} has no {key}: give a config file '
+                            'that has')
+    _import(content.get('custom_imports'), source)
+    used = dict(model=content['model'], test_dataloader=content['test_dataloader'],
+                default_scope='mmdet')
+    for part in (used['model'], *_pipelines(used['test_dataloader'])):
+        _check(part, source)
+    return Config(used)
+
+
+def read_literals(text: str, where: str) -> Dict[str, Any]:
+    """Assignments of plain values, as mmengine writes configs, without executing them.
+
+    Raises:
+        UserError: for anything else, with its line.
+    """
+    try:
+        statements = ast.parse(text).body
+        content = {}
+        for statement in statements:
+            if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1
+                    and isinstance(statement.targets[0], ast.Name)):
+                raise _refusal(statement, where)
+            content[statement.targets[0].id] = _value(statement.value, where)
+        return content
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise UserError(f'{where} can not be read ({type(error).__name__}): {ADVICE}') from error
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:  # ast's own, or a dict as a key
+        raise UserError(f'{where} can not be read ({error}): {ADVICE}') from error
+
+
+def _value(node: ast.AST, where: str) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
+        return kind(_value(item, where) for item in node.elts)
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {_value(key, where): _value(value, where)
+                for key, value in zip(node.keys, node.values, strict=True)}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        pairs: Dict[Any, Any] = {}
+        # Keys that are no identifiers are written as dict({...}).
+        for argument in node.args:
+            if not isinstance(argument, ast.Dict) or len(node.args) > 1:
+                raise _refusal(node, where)
+            pairs.update(_value(argument, where))
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise _refusal(node, where)
+            pairs[keyword.arg] = _value(keyword.value, where)
+        return pairs
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        number = _value(node.operand, where)
+        if type(number) in (int, float):
+            return -number if isinstance(node.op, ast.USub) else number
+    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
+        return math.inf if node.id == 'inf' else math.nan
+    raise _refusal(node, where)
+
+
+def _refusal(node: ast.AST, where: str) -> UserError:
+    found = ''.join(c if c.isprintable() else ' ' for c in ast.unparse(node))[:80]
+    return UserError(f'{where}, line {node.lineno}: {found!r} is no plain value, and nothing in it '
+                     f'is executed: {ADVICE}')
+
+
+def _import(custom: Any, source: str) -> None:
+    imports = custom.get('imports') if isinstance(custom, dict) else custom
+    imports = [imports] if isinstance(imports, str) else imports or []
+    for name in imports:
+        if not isinstance(name, str) or name.split('.')[0] not in PACKAGES:
+            raise UserError(f'the config in checkpoint {source} imports {str(name)[:80]!r}, which '
+                            f'is not of OpenMMLab or asl_det, so it is not imported: {ADVICE}')
+    import_modules_from_strings(imports, allow_failed_imports=True)
+
+
+def _pipelines(node: Any) -> Iterator[Any]:
+    """The pipelines of a data set, in any wrapper."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == 'pipeline':
+                yield value
+            else:
+                yield from _pipelines(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _pipelines(value)
+
+
+def _check(node: Any, source: str) -> None:
+    """Refuse a ``type`` that is not registered, and arguments that name code."""
+    if isinstance(node, dict):
+        if 'type' in node:
+            node['type'] = _registered(node['type'], source)
+        scope = node.get('_scope_', 'mmdet')
+        named = [key for key in REFUSED_KEYS if key in node]
+        if scope not in PACKAGES or named:
+            what = ', '.join(named) or f'_scope_={str(scope)[:80]!r}'
+            raise UserError(f'the config in checkpoint {source} has {what}: {ADVICE}')
+        for value in node.values():
+            _check(value, source)
+    elif isinstance(node, (list, tuple, set)):
+        for value in node:
+            _check(value, source)
+
+
+def _registered(name: Any, source: str) -> str:
+    """The name itself, or the registered one of a class whose dotted path it is."""
+    if isinstance(name, str):
+        *path, last = name.split('.')
+        if name in OPERATORS:
+            return name
+        for registry in (MODELS, TRANSFORMS, TASK_UTILS, WEIGHT_INITIALIZERS):
+            for scope, found in _named(registry, last):
+                if last in REFUSED or scope not in PACKAGES:
+                    continue
+                if path in ([], [scope]):
+                    return name
+                if path[0] == found.__module__.split('.')[0]:  # as lazy configs are written
+                    return f'{scope}.{last}'
+    raise UserError(f'the config in checkpoint {source} asks for {str(name)[:80]!r}, which mmdet, '
+                    f'mmcv, mmengine and asl_det do not register, or not for this: {ADVICE}')
+
+
+def _named(registry: Registry, name: str) -> Iterator[Tuple[str, Any]]:
+    """The scopes that register a name below a registry, and what it is there."""
+    registry.import_from_location()
+    if name in registry.module_dict:
+        yield registry.scope, registry.module_dict[name]
+    for child in registry.children.values():
+        yield from _named(child, name)

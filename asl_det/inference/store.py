@@ -1,0 +1,162 @@
+"""What is kept of a run over pictures: nothing is lost, nothing is computed twice."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple, Union
+
+import numpy as np
+from PIL import Image
+
+from asl_det.errors import UserError
+from asl_det.identity import differences, hold
+from asl_det.inference.sources import Picture
+from asl_det.records import append_record, read_records
+
+MADE_WITH, RECORDS = 'made_with.json', 'predictions.jsonl'
+DRAWN, FRAMES = 'pictures', '.frames/'
+AS_IS = ('.jpg', '.jpeg', '.png')  # other kinds of files are drawn as png
+Key = Tuple[str, Optional[int]]
+
+
+class Store:
+    """A folder with drawn pictures and predictions, held by one process at a time.
+
+    ``predictions.jsonl`` grows by a line a picture, after its drawing is
+    complete; ``predictions.json`` and ``predictions.csv`` are made of it at
+    the end, whole or not at all.
+
+    Args:
+        folder: it is made if missing.
+        made_with: what results depend on, plain values.
+        anew: put a folder that was made with something else aside.
+
+    Raises:
+        UserError: if the folder was made with something else, or is in use.
+    """
+
+    def __init__(self, folder: Union[str, Path], made_with: Dict[str, Any],
+                 anew: bool = False) -> None:
+        self.folder = Path(folder)
+        self.anew = anew
+        self._made_with = json.loads(json.dumps(made_with))
+        self._records: Dict[Key, Dict[str, Any]] = {}
+        self._names: Dict[str, str] = {}
+        self._taken: Set[str] = set()
+
+    def __enter__(self) -> 'Store':
+        self._stack = ExitStack()
+        if self._holds_others():
+            raise UserError(f'{self.folder} holds other things than results of pictures: give '
+                            'another --out')
+        self._stack.enter_context(hold(self.folder))
+        found = self._found()
+        if found not in (None, self._made_with) and (self.folder / RECORDS).exists():
+            self._stack.close()
+            if not self.anew:
+                changes = '; '.join(differences(found, self._made_with)[:5])
+                raise UserError(f'{self.folder} holds results made with something else ({changes}):'
+                                ' give another --out, or --anew to put them aside')
+            self.folder.rename(next(name for name in (
+                self.folder.with_name(f'{self.folder.name}.old{i}') for i in count(1))
+                if not name.exists()))
+            self._stack.enter_context(hold(self.folder))
+        write(self.folder / MADE_WITH, json.dumps(self._made_with, indent=2) + '\n')
+        if (self.folder / RECORDS).is_file():
+            for record in read_records(self.folder / RECORDS, needs='path'):
+                self._keep(record)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def has(self, picture: Picture, frame: Optional[int] = None) -> bool:
+        """Whether this picture, as it is now, is finished."""
+        record = self._records.get((_key(picture), frame))
+        return (record is not None and record['state'] == picture.state
+                and (self.folder / record['drawn']).is_file())
+
+    def add(self, picture: Picture, frame: Optional[int], drawn: np.ndarray,
+            result: List[Dict[str, Any]]) -> None:
+        """Keep the drawing ``(H, W, 3)`` RGB, and then the predictions, of a picture."""
+        target = self.drawn_name(picture)
+        if frame is not None:
+            target = f'{target}{FRAMES}{frame:06d}.jpg'
+        encoded = io.BytesIO()
+        kind = 'PNG' if target.lower().endswith('.png') else 'JPEG'
+        Image.fromarray(drawn).save(encoded, kind, quality=92)
+        write(self.folder / target, encoded.getvalue())
+        record = dict(path=_key(picture), file=picture.path, name=picture.name,
+                      state=picture.state, drawn=target, result=result)
+        if frame is not None:
+            record['frame'] = frame
+        append_record(self.folder / RECORDS, record)
+        self._keep(record)
+
+    def drawn_name(self, picture: Picture) -> str:
+        """Where a picture is drawn, relative to the folder; no two share a place."""
+        key = _key(picture)
+        if key not in self._names:
+            parts = [part for part in Path(picture.name).parts if part not in ('..', os.sep)]
+            name = Path(DRAWN, *parts)
+            if picture.is_video:
+                name = name.with_name(f'{name.stem}.mp4')
+            elif name.suffix.lower() not in AS_IS:
+                name = name.with_name(f'{name.name}.png')
+            if name.as_posix() in self._taken:
+                digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+                name = name.with_name(f'{name.stem}-{digest}{name.suffix}')
+            self._names[key] = name.as_posix()
+            self._taken.add(name.as_posix())
+        return self._names[key]
+
+    def records(self) -> Iterator[Dict[str, Any]]:
+        """Everything that is kept, in the order in which it first came."""
+        yield from self._records.values()
+
+    def finish(self, as_json: Callable[[Iterator[Dict[str, Any]]], List[Any]],
+               as_rows: Callable[[Iterator[Dict[str, Any]]], List[List[Any]]]) -> None:
+        """Write ``predictions.json`` and ``predictions.csv``.
+
+        Args:
+            as_json: makes the list of the json file of the records.
+            as_rows: makes the rows of the csv file, the header among them.
+        """
+        write(self.folder / 'predictions.json', json.dumps(as_json(self.records())) + '\n')
+        text = io.StringIO()
+        csv.writer(text, lineterminator='\n').writerows(as_rows(self.records()))
+        write(self.folder / 'predictions.csv', text.getvalue())
+
+    def _keep(self, record: Dict[str, Any]) -> None:
+        self._records[record['path'], record.get('frame')] = record
+        name = record['drawn'].rpartition(FRAMES)[0] if 'frame' in record else record['drawn']
+        self._names[record['path']] = name
+        self._taken.add(name)
+
+    def _found(self) -> Optional[Dict[str, Any]]:
+        try:
+            return json.loads((self.folder / MADE_WITH).read_text())
+        except FileNotFoundError:
+            return None
+
+    def _holds_others(self) -> bool:
+        names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
+        return MADE_WITH not in names and any(
+            not name.startswith('.') and not name.endswith('.partial') for name in names)
+
+
+def write(path: Path, content: Union[str, bytes]) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.replace(path)
+
+
+def _key(picture: Picture) -> str:
+    return picture.path if '://' in picture.path else os.path.realpath(picture.path)

@@ -1,0 +1,87 @@
+"""The page of tools/demo.py in a real browser; left out where gradio or a browser is missing."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from PIL import Image
+from tiny_networks import photo
+
+from asl_det.errors import UserError
+from asl_det.inference.demo import build_page, find_examples, serve
+from asl_det.inference.opening import open_checkpoint
+from asl_det.inference.run import build_inferencer
+
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+
+
+@pytest.fixture
+def browser():
+    playwright = pytest.importorskip('playwright.sync_api')
+    if CHROMIUM is None:
+        pytest.skip('there is no chromium')
+    with playwright.sync_playwright() as api:
+        started = api.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield started
+        started.close()
+
+
+def drawings(tab):
+    """Source and content of what is drawn for each network."""
+    sources = tab.eval_on_selector_all(
+        'img', "images => images.map(i => i.src).filter(s => s.endsWith('image.png'))")
+    return {s: np.asarray(Image.open(io.BytesIO(tab.request.get(s).body())).convert('RGB'))
+            for s in sources}
+
+
+def test_the_slider_changes_what_is_drawn_and_the_networks_run_once(classifier, detector, browser,
+                                                                    tmp_path):
+    pytest.importorskip('gradio')
+    runs = []
+    networks = []
+    for name, path in (('a classifier', classifier), ('a detector', detector)):
+        infer = build_inferencer(open_checkpoint(None, path), 'cpu')
+        infer.forward = (lambda forward: lambda *args: runs.append(1) or forward(*args))(
+            infer.forward)
+        networks.append((name, infer))
+    Image.fromarray(photo(200, 150)).save(tmp_path / 'a.png')
+    page = build_page(networks, threshold=0.0)
+    url = serve(page, wait=False)
+    assert url.startswith('http://127.0.0.1:')
+    try:
+        tab = browser.new_page(viewport=dict(width=1200, height=900))
+        tab.goto(url)
+        tab.set_input_files('input[type=file]', tmp_path / 'a.png', timeout=60000)
+        two = "() => [...document.images].filter(i => i.src.endsWith('image.png')).length == 2"
+        tab.wait_for_function(two, timeout=60000)
+        before = drawings(tab)
+        tab.screenshot(path=tmp_path / 'before.png')
+        number = tab.locator('input[type=number]')
+        number.fill('1')
+        number.press('Enter')
+        tab.wait_for_function(
+            """old => {const now = [...document.images].map(i => i.src).filter(
+            s => s.endsWith('image.png')); return now.length == 2 && now.every(
+            s => !old.includes(s))}""", arg=list(before), timeout=60000)
+        after = drawings(tab)
+        tab.screenshot(path=tmp_path / 'after.png')
+        for old, new in zip(before.values(), after.values(), strict=True):
+            assert old.shape == new.shape and (old != new).any()
+        assert len(runs) == 2
+        boxes, none = (np.abs(images[list(images)[1]].astype(int) - photo(200, 150)).mean()
+                       for images in (before, after))
+        assert none < boxes
+    finally:
+        page.close()
+
+
+def test_examples_are_pictures_of_the_test_set_or_of_a_folder(folder):
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(
+        data_root=str(folder.parent), data_prefix=dict(img_path=folder.name)))))
+    assert find_examples(None, cfg) == [f'{folder}/a.jpg', f'{folder}/cut.jpg']
+    assert find_examples(str(folder / 'sub'), cfg) == [f'{folder}/sub/a.jpg']
+    assert find_examples(None, Config(dict(test_dataloader=dict(dataset=dict())))) == []
+    with pytest.raises(UserError, match='nowhere is no folder'):
+        find_examples('nowhere', cfg)

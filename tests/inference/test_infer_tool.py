@@ -1,0 +1,234 @@
+"""tools/infer.py: nothing is lost, nothing is repeated, what can not be read is told."""
+
+import csv
+import importlib.util
+import json
+import os
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_networks import CLASSES, classifier_config, photo, save
+
+from asl_det.errors import UserError
+from asl_det.inference import run
+from asl_det.inference.run import infer
+from asl_det.inference.store import Store
+
+spec = importlib.util.spec_from_file_location('infer_tool', 'tools/infer.py')
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+
+def command(monkeypatch, *arguments):
+    """Run the command; its exit status or message."""
+    monkeypatch.setattr(sys, 'argv', ['infer.py', '--device', 'cpu', *map(str, arguments)])
+    try:
+        return tool.main() or 0
+    except SystemExit as exit:
+        return exit.code
+
+
+def content(out):
+    predictions = json.loads((out / 'predictions.json').read_text())
+    with open(out / 'predictions.csv', newline='') as file:
+        return predictions, list(csv.DictReader(file))
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Names of the pictures that were computed, in order."""
+    names = []
+    add = Store.add
+
+    def remember(self, picture, frame, *rest):
+        names.append(picture.name if frame is None else frame)
+        add(self, picture, frame, *rest)
+
+    monkeypatch.setattr(Store, 'add', remember)
+    return names
+
+
+def test_pictures_are_drawn_and_bad_files_are_listed_with_exit_status_1(
+        classifier, folder, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'out'
+    assert command(monkeypatch, classifier, folder, '--out', out, '--threshold', 0.4) == 1
+    said = capsys.readouterr().out
+    assert '2 files could not be read' in said
+    assert f'{folder}/notes.txt: no picture' in said and f'{folder}/cut.jpg: damaged' in said
+    drawn = [p.relative_to(out).as_posix() for p in sorted((out / 'pictures').rglob('*.*'))]
+    assert drawn == ['pictures/a.jpg', 'pictures/sub/a.jpg']
+    predictions, rows = content(out)
+    assert [entry['file'] for entry in predictions] == [f'{folder}/a.jpg', f'{folder}/sub/a.jpg']
+    for entry in predictions:
+        assert {p['label'] for p in entry['predictions']} == set(CLASSES)
+        assert [(row['label'], float(row['score'])) for row in rows
+                if row['file'] == entry['file']] == [
+            (p['label'], p['score']) for p in entry['predictions'] if p['score'] >= 0.4]
+
+
+def test_the_same_command_repeats_nothing_but_what_changed(classifier, folder, tmp_path,
+                                                           monkeypatch, computed):
+    out = tmp_path / 'out'
+    arguments = (classifier, folder, '--out', out)
+    command(monkeypatch, *arguments)
+    first = content(out)
+    assert computed == ['a.jpg', 'sub/a.jpg']
+    command(monkeypatch, *arguments)
+    assert computed == ['a.jpg', 'sub/a.jpg'] and content(out) == first
+    Image.fromarray(photo(seed=5)).save(folder / 'a.jpg')
+    (out / 'pictures/sub/a.jpg').unlink()
+    Image.fromarray(photo(seed=6)).save(folder / 'cut.jpg')
+    command(monkeypatch, *arguments)
+    assert computed[2:] == ['a.jpg', 'cut.jpg', 'sub/a.jpg']
+    again = content(out)
+    assert [e['file'] for e in again[0]] == [f'{folder}/{n}'
+                                             for n in ('a.jpg', 'sub/a.jpg', 'cut.jpg')]
+    assert again[0][0] != first[0][0] and again[0][1] == first[0][1]
+
+
+def test_a_killed_run_goes_on_where_it_was(classifier, folder, tmp_path, monkeypatch, computed):
+    out = tmp_path / 'out'
+    (folder / 'notes.txt').unlink()
+    whole = infer(None, classifier, [str(folder)], out=tmp_path / 'whole', device='cpu')
+    computed.clear()
+    draw = run.MultiLabelInferencer.picture
+
+    def stop(self, *args):
+        if computed:
+            raise KeyboardInterrupt
+        return draw(self, *args)
+
+    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', stop)
+    said = command(monkeypatch, classifier, folder, '--out', out, '--batch-size', 1)
+    assert 'the same command again goes on' in said
+    assert len(content(out)[0]) == 1 and computed == ['a.jpg']
+    with open(out / 'predictions.jsonl', 'a') as file:
+        file.write('{"path": "half a li')  # of a process that was killed while it wrote
+    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', draw)
+    assert command(monkeypatch, classifier, folder, '--out', out) == 1  # cut.jpg
+    assert computed == ['a.jpg', 'sub/a.jpg']
+    assert content(out) == content(whole.folder)
+
+
+def test_results_of_other_settings_are_not_mixed(classifier, folder, tmp_path, monkeypatch):
+    out, other = tmp_path / 'out', save(classifier_config(), tmp_path / 'b.pth', tuple('abcd'))
+    command(monkeypatch, classifier, folder, '--out', out)
+    for key, checkpoint, *more in (('thresholds', classifier, '--threshold', 0.9),
+                                   ('checkpoint', other), ('top_k', classifier, '--top-k', 2)):
+        said = command(monkeypatch, checkpoint, folder, '--out', out, *more)
+        assert f'{key}' in said and '--anew' in said and 'something else' in said
+    assert command(monkeypatch, other, folder, '--out', out, '--anew') == 1
+    assert {p['label'] for p in content(out)[0][0]['predictions']} == set('abcd')
+    assert content(tmp_path / 'out.old1')[0]
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/thesis.txt').touch()
+    assert 'holds other things' in command(monkeypatch, other, folder, '--out', tmp_path / 'mine',
+                                           '--anew')
+
+
+def test_a_detector_writes_results_that_pycocotools_reads(detector, folder, tmp_path, monkeypatch):
+    from pycocotools.coco import COCO
+    out = tmp_path / 'out'
+    config = 'configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py'
+    arguments = (config, detector, folder / 'a.jpg', folder / 'sub', '--out', out, '--threshold',
+                 0.1, '--top-k', 4)
+    assert command(monkeypatch, *arguments) == 0
+    boxes, rows = content(out)
+    assert len(rows) == 2 * 4 < len(boxes)
+    truth = COCO()
+    truth.dataset = dict(images=[dict(id=i) for i in range(2)], annotations=[],
+                         categories=[dict(id=i, name=str(i)) for i in range(10)])
+    truth.createIndex()
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    found = truth.loadRes(str(tmp_path / 'boxes.json'))
+    assert len(found.getAnnIds(imgIds=[1])) > 4
+    drawn = np.asarray(Image.open(out / 'pictures/a.jpg'))
+    assert drawn.shape == photo().shape
+
+
+def test_files_of_one_name_have_drawings_of_their_own(classifier, tmp_path, monkeypatch):
+    sources = []
+    for i, name in enumerate(('x/a.jpg', 'y/a.jpg', 'x/a.tif', 'y/a.webp')):
+        sources.append(tmp_path / name)
+        sources[-1].parent.mkdir(exist_ok=True)
+        Image.fromarray(photo(seed=i)).save(sources[-1])
+    out = tmp_path / 'out'
+    assert command(monkeypatch, classifier, *sources, sources[0], '--out', out) == 0
+    drawn = sorted((out / 'pictures').iterdir())
+    assert len(drawn) == 4 and len({p.read_bytes() for p in drawn}) == 4
+    assert [p.name for p in drawn if '-' not in p.name] == ['a.jpg', 'a.tif.png', 'a.webp.png']
+    assert len(content(out)[0]) == 4
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / 'clip.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 5, (48, 40))
+    for i in range(5):
+        writer.write(photo(seed=i)[..., ::-1])
+    writer.release()
+    return path
+
+
+def test_frames_of_a_video_are_predicted_and_drawn_as_a_video(classifier, video, tmp_path,
+                                                              monkeypatch, computed):
+    out = tmp_path / 'out'
+    (tmp_path / 'broken.mp4').write_text('no video')
+    arguments = (classifier, video, tmp_path / 'broken.mp4', '--out', out, '--batch-size', 2)
+    assert command(monkeypatch, *arguments) == 1
+    assert computed == [0, 1, 2, 3, 4]
+    drawn = cv2.VideoCapture(str(out / 'pictures/clip.mp4'))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 5 and drawn.get(cv2.CAP_PROP_FPS) == 5
+    assert drawn.get(cv2.CAP_PROP_FRAME_WIDTH) > 300
+    assert [entry['frame'] for entry in content(out)[0]] == [0, 1, 2, 3, 4]
+    os.remove(out / 'pictures/clip.mp4.frames/000003.jpg')
+    assert command(monkeypatch, *arguments) == 1
+    assert computed[5:] == [3]
+
+
+def test_patterns_and_hidden_files(classifier, folder, tmp_path, monkeypatch):
+    (folder / '.hidden.jpg').write_bytes((folder / 'a.jpg').read_bytes())
+    out = folder / 'results'  # in the folder of the pictures, and not searched
+    assert command(monkeypatch, classifier, folder / '**/*.jpg', '--out', out) == 1
+    assert len(content(out)[0]) == 2
+    assert command(monkeypatch, classifier, folder, '--out', out) == 1
+    assert len(content(out)[0]) == 2
+
+
+@pytest.mark.parametrize('arguments, what', [
+    (['a.pth'], 'there is no image'), (['a.py', 'b.pth'], 'there is no image'),
+    (['a.py'], 'there is no checkpoint'), (['nowhere.pth', '.'], 'nowhere.pth does not exist'),
+    (['{0}', 'nowhere.jpg'], 'nowhere.jpg does not exist'),
+    (['{0}', 'no*where'], 'no file matches'), (['{0}', '{1}'], 'holds no files'),
+    (['{0}', '.', '--threshold', '1.5'], 'from 0 to 1'),
+    (['{0}', '.', '--threshold', 'nowhere.json'], 'nowhere.json can not be read'),
+    (['{0}', '.', '--batch-size', '0'], '--batch-size 0'),
+    (['{0}', '.', '--top-k', '0'], '--top-k 0'),
+    (['nowhere.py', '{0}', '.'], 'config nowhere.py does not exist'),
+    (['{0}', '.', '--partial'], 'needs the config')])
+def test_mistakes_are_told_in_a_line(arguments, what, classifier, tmp_path, monkeypatch):
+    (tmp_path / 'empty').mkdir()
+    arguments = [a.format(classifier, tmp_path / 'empty') for a in arguments]
+    said = command(monkeypatch, *arguments, '--out', tmp_path / 'out')
+    assert said.startswith('error: ') and what in said and '\n' not in said
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_folder_in_use_is_refused(classifier, folder, tmp_path):
+    from asl_det.identity import hold
+    with hold(tmp_path / 'out'), pytest.raises(UserError, match='in use by another process'):
+        infer(None, classifier, [str(folder)], out=tmp_path / 'out', device='cpu')
+
+
+def test_the_checkpoint_of_a_training_is_enough(folder, tmp_path, monkeypatch):
+    from small_digits import small_digits
+
+    from asl_det import engine
+    cfg = small_digits(tmp_path / 'data')
+    cfg.experiment_name = 'infer'
+    checkpoint = engine.train(cfg, work_dir=str(tmp_path / 'run'))
+    assert command(monkeypatch, checkpoint, folder / 'a.jpg', '--out', tmp_path / 'out') == 0
+    assert {p['label'] for p in content(tmp_path / 'out')[0][0]['predictions']} == set('0123456789')
