@@ -1,5 +1,6 @@
 """Weights from a checkpoint into a network, all or those that fit, and a word on the rest."""
 
+import os
 from typing import Any, Dict, Iterable, List
 
 from mmengine.logging import print_log
@@ -8,6 +9,13 @@ from torch import Tensor, nn
 from asl_det.errors import UserError
 
 COUNTER = 'num_batches_tracked'
+
+
+def require_checkpoint(path: str) -> None:
+    """Raise UserError if a local checkpoint is not there; URLs are left to mmengine."""
+    if '://' not in path and not os.path.exists(os.path.expanduser(path)):
+        raise UserError(f'checkpoint {path} does not exist: train one with '
+                        'python tools/train.py CONFIG, which writes to work_dirs/')
 
 
 def weights_of(checkpoint: Any, source: str) -> Dict[str, Tensor]:

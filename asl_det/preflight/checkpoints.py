@@ -1,6 +1,5 @@
 """Checkpoints: what kind of file, whose weights, how much of the network they are."""
 
-import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from mmengine.model import BaseModule
@@ -16,7 +15,7 @@ from asl_det.preflight.finding import Finding
 from asl_det.preflight.model import build_model, build_part, is_pretrained
 from asl_det.preflight.run import Run
 from asl_det.preflight.walk import MODELS, parts
-from asl_det.weights import COUNTER, weights_of
+from asl_det.weights import COUNTER, require_checkpoint, weights_of
 
 
 class Named(NamedTuple):
@@ -69,13 +68,11 @@ def check_checkpoints(run: Run) -> Iterator[Finding]:
 
 def read(run: Run, path: str) -> Any:
     """The content of a local checkpoint, read once; None for what a download would bring."""
+    require_checkpoint(path)
     if path.startswith('package://'):
         load = load_from_package
     elif '://' in path:
         return None
-    elif not os.path.exists(os.path.expanduser(path)):
-        raise UserError(f'checkpoint {path} does not exist: train one with python tools/train.py '
-                        'CONFIG, which writes to work_dirs/')
     else:
         load = CheckpointLoader.load_checkpoint
     if path not in run.memo:
