@@ -3,15 +3,16 @@
 import argparse
 import functools
 import os
+import re
 import sys
 import warnings
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
 from asl_det.detection import KINDS
-from asl_det.errors import Stopped, UserError
+from asl_det.errors import PreflightError, Stopped, UserError
 
 # mmengine 0.10 uses pkg_resources; its warning is not for our users to act on.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
@@ -26,6 +27,7 @@ def run_parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments of every command that runs a config."""
     parser = argparse.ArgumentParser(description=description)
     add_config_arguments(parser)
+    add_num_classes(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help=argparse.SUPPRESS)  # given by older torch launchers
@@ -40,17 +42,50 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--classes', nargs='+', metavar='NAME',
                         help='names of the classes as the annotations have them, for all data '
                         'sets; the heads of the model get as many')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--cfg-options', nargs='+', action=ReadOptions, metavar='KEY=VALUE',
                         help='override values of the config, e.g. train_dataloader.batch_size=8; '
                         'what nothing would read is refused')
     parser.add_argument('--loss', metavar='asl|asl-adaptive|focal|bce|NAME',
                         help='put this loss in the place of the classification losses')
-    parser.add_argument('--loss-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    parser.add_argument('--loss-options', nargs='+', action=ReadOptions, metavar='KEY=VALUE',
                         help='of --loss: its arguments, prior (where classes start), margin_rise '
                         '(share of the training in which the margin rises from 0)')
     parser.add_argument('--loss-where', nargs='+', metavar='KIND', help='of --loss: '
                         f'heads of these kinds alone ({", ".join(KINDS)}); default: all but rpn '
                         'and soft')
+
+
+def add_num_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--num-classes', metavar='auto|N', help="number of classes of every head; "
+                        "auto: that of the data. Where the config gives none it is auto")
+
+
+class ReadOptions(DictAction):
+    """``KEY=VALUE`` as mmengine reads it, but for paths and for mistakes.
+
+    What exists as a file or folder is text, whatever commas, brackets and
+    spaces it has.
+
+    Raises:
+        UserError: for what has no ``=``, or brackets without their other half.
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: Any, option_string: Optional[str] = None) -> None:
+        options = dict(getattr(namespace, self.dest, None) or {})
+        for text in values or ():
+            key, equals, value = text.partition('=')
+            if not equals or not key.strip():
+                raise UserError(f'{option_string} {text}: expected KEY=VALUE, without spaces '
+                                'around the =')
+            if re.search(r'[,\s()\[\]]', value) and os.path.exists(value):
+                options[key] = value
+                continue
+            try:
+                options[key] = self._parse_iterable(value)
+            except AssertionError as error:
+                raise UserError(f'{option_string} {text}: {error}: close every bracket') from error
+        setattr(namespace, self.dest, options)
 
 
 def config_options(args: argparse.Namespace) -> Dict[str, Any]:
@@ -101,8 +136,10 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
 
 
 def one_line(error: UserError) -> str:
-    """The whole message of an error in one line."""
+    """The whole message of an error in one line; of a preflight a line for each mistake."""
     text = str(error)
+    if isinstance(error, PreflightError):
+        return text
     # A DataLoader worker hands its error over as the text of a traceback, which ends with it.
     kind = type(error)
     if text.startswith(f'Caught {kind.__name__} in '):

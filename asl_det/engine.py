@@ -2,12 +2,12 @@
 
 import copy
 import json
+import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
-import mmengine
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -16,93 +16,33 @@ from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from mmengine.utils import import_modules_from_strings
 from torch.nn.parallel import DistributedDataParallel
 
 import asl_det
-from asl_det.detection import print_swaps, swap_losses, take_swap
 from asl_det.errors import Stopped, UserError
 from asl_det.files import write_whole
 from asl_det.identity import hold, versions
 from asl_det.overrides import (
-    apply_options,
     check_one_cycle,
     drop_empty_schedules,
     enable_auto_scale_lr,
     scale_one_cycle,
     without_amp,
 )
+from asl_det.preflight.checks import require
+from asl_det.preflight.classes import set_num_classes
+from asl_det.preflight.places import check_outputs
+from asl_det.preflight.read import load_config
+from asl_det.preflight.run import Run
 from asl_det.processes import decided_by_main, join_processes
 from asl_det.runs import FINISHED, Start, choose_start
 from asl_det.stopping import STOP, Signals, killed_worker, noted
 from asl_det.thresholds import Thresholds
 
-COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
-             'folders annotations, train2017 and val2017, or give the folder with --data-root')
+__all__ = ['build_runner', 'default_work_dir', 'load_config', 'test', 'train']
 
 MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
                   'checkpoint')
-
-
-def load_config(path: str, options: Optional[Dict[str, Any]] = None, *,
-                quiet: bool = False) -> Config:
-    """Read a config file, or one that mmdet ships, named ``mmdet::folder/name.py``.
-
-    Args:
-        path: file or ``package::`` name.
-        options: dotted keys and values that override the config's;
-            ``data_root``, ``max_epochs`` and ``lr`` reach every place that
-            depends on them, see :func:`asl_det.overrides.apply_options`;
-            ``loss``, ``loss_options`` and ``loss_where`` replace losses, see
-            :func:`asl_det.detection.swap_losses`.
-        quiet: do not print what was replaced.
-
-    Raises:
-        UserError: if there is no such config, or an option would be ignored.
-    """
-    try:
-        if '::' in path:
-            from mmengine.hub import get_config
-            cfg = get_config(path)
-        elif not os.path.isfile(path):
-            raise UserError(f'config {path} does not exist: give a file, or a config that mmdet '
-                            'ships as mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
-        else:
-            cfg = Config.fromfile(path, import_custom_modules=False)
-    except ModuleNotFoundError as error:
-        if error.name != 'pkg_resources':
-            raise
-        raise UserError(f'config {path} can not be read: mmengine {mmengine.__version__} needs '
-                        'pkg_resources, which setuptools 81 removed: pip install "setuptools<81"'
-                        ) from error
-    except FileNotFoundError as error:
-        raise UserError(f'config {path} can not be read: {error}') from error
-    _set_custom_imports(cfg)
-    options = dict(options or {})
-    swap = take_swap(options)
-    if swap:  # before the other options, which may change the new loss
-        import_modules_from_strings(**cfg.custom_imports)
-        swaps = swap_losses(cfg, **swap)
-        if not quiet:
-            print_swaps(swaps)
-    if options:
-        apply_options(cfg, options)
-        _set_custom_imports(cfg)
-    import_modules_from_strings(**cfg.custom_imports)
-    return cfg
-
-
-def _set_custom_imports(cfg: Config) -> None:
-    """Make ``custom_imports``, a dict, a list or a string, a dict with a list, and add asl_det."""
-    custom = cfg.get('custom_imports') or {}
-    if not isinstance(custom, dict):
-        custom = dict(imports=custom)
-    imports = custom.get('imports') or []
-    imports = [imports] if isinstance(imports, str) else list(imports)
-    # Set here, so that the text of a mmdet:: config needs no change to find our loss.
-    if 'asl_det' not in imports:
-        imports.append('asl_det')
-    cfg.custom_imports = dict(custom, imports=imports)
 
 
 def train(cfg: Config,
@@ -115,7 +55,10 @@ def train(cfg: Config,
           launcher: str = 'none',
           seed: Optional[int] = None,
           stop_signals: Sequence[str] = STOP,
-          non_finite_steps: int = 10) -> Optional[Path]:
+          non_finite_steps: int = 10,
+          partial: bool = False,
+          resume_anyway: bool = False,
+          num_classes: Optional[str] = None) -> Optional[Path]:
     """Train, and leave checkpoints, logs and ``curves.png`` in ``work_dir``.
 
     Whatever ends the training, ``work_dir`` holds a checkpoint that loads, once
@@ -141,35 +84,42 @@ def train(cfg: Config,
             that is under way, and stop; the second ends the process at once.
         non_finite_steps: so many steps in a row with a loss that is NaN or
             infinite end the training.
+        partial: start from ``load_from`` with what fits of it; otherwise only
+            the heads may differ.
+        resume_anyway: resume although the config is not the one of the run.
+        num_classes: 'auto' or a number for every head, see
+            :func:`asl_det.preflight.classes.set_num_classes`.
 
     Returns:
         The last checkpoint, or None if the config writes none.
 
     Raises:
-        UserError: if data or a checkpoint is missing, ``work_dir`` holds a run
-            that is neither resumed nor overwritten or another process trains
-            there, the schedule does not fit, to itself or to the
-            resumed checkpoint, a checkpoint is not one of this network
-            (``load_from``: if nothing of it fits) or can not be written, loss
-            or weights are not finite, or a DataLoader worker was killed.
+        UserError: if the preflight finds a mistake in config, data or
+            checkpoint, ``work_dir`` holds a run that is neither resumed nor
+            overwritten or another process trains there, the schedule does not
+            fit, to itself or to the resumed checkpoint, a checkpoint is not
+            one of this network or can not be written, loss or weights are not
+            finite, or a DataLoader worker was killed.
         Stopped: after a stop signal.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
-    check_data(cfg, ('train', 'val'))
-    check_one_cycle(cfg)
+    name = cfg.filename or 'config'
     join_processes(cfg)
     with ExitStack() as stack:
 
         def settle() -> Start:
+            require(Run(cfg, name, 'check', work_dir=work_dir), (check_outputs,))
             stack.enter_context(hold(work_dir))
             return choose_start(cfg, resume, overwrite)
 
         start = decided_by_main(settle)
         cfg.load_from, cfg.resume = start.checkpoint, start.resume
-        if cfg.load_from:
-            check_checkpoint(cfg.load_from)
+        said = _preflight(Run(
+            cfg, name, 'resume' if cfg.resume else 'train', cfg.load_from if cfg.resume else None,
+            work_dir, partial=partial, anyway=resume_anyway), num_classes)
+        check_one_cycle(cfg)
         if amp:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -183,6 +133,7 @@ def train(cfg: Config,
         if without_gpu:
             runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
                                   'float32 (OptimWrapper in the place of AmpOptimWrapper)')
+        _log(runner, said)
         for newer in start.passed_over:
             runner.logger.warning(f'--resume passes over a newer checkpoint, {newer}')
         scale_one_cycle(runner, cfg)
@@ -190,7 +141,7 @@ def train(cfg: Config,
         runner.register_hook(asl_det.hooks.CurvesHook())
         if cfg.load_from:
             purpose = 'resume' if cfg.resume else 'load_from'
-            runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from))
+            runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from, partial))
         if cfg.resume:
             runner.register_hook(asl_det.hooks.SameScheduleHook())
         signals = stack.enter_context(noted(stop_signals))
@@ -226,6 +177,18 @@ def _train(runner: Runner, guard: 'asl_det.hooks.GuardHook', signals: Signals) -
         raise known from error
 
 
+def _preflight(run: Run, num_classes: Optional[str]) -> List[str]:
+    """Settle the number of classes and check everything; what to say about it in the log."""
+    said = set_num_classes(run.cfg, run.config, run.purpose, num_classes)
+    return said + [str(f) for f in require(run).warnings]
+
+
+def _log(runner: Runner, said: List[str]) -> None:
+    for line in said:
+        runner.logger.log(logging.WARNING if line.startswith('warning') else logging.INFO,
+                          line.removeprefix('warning: '))
+
+
 def make_resumable(cfg: Config) -> None:
     """Put our checkpoints, logger and loop in the place of mmengine's, in the config."""
     hooks = dict(cfg.get('default_hooks') or {})
@@ -257,7 +220,8 @@ def test(cfg: Config,
          show_dir: Union[str, Path, None] = None,
          launcher: str = 'none',
          partial: bool = False,
-         thresholds: Optional[Thresholds] = None) -> Dict[str, float]:
+         thresholds: Optional[Thresholds] = None,
+         num_classes: Optional[str] = None) -> Dict[str, float]:
     """Evaluate a checkpoint.
 
     Args:
@@ -274,19 +238,22 @@ def test(cfg: Config,
         thresholds: from which score a class is predicted, of a multi-label
             classifier; None for those of the config. Scores that are written
             or drawn stay as the network gives them.
+        num_classes: as in :func:`train`.
 
     Returns:
         The metrics by name.
 
     Raises:
-        UserError: if data or the checkpoint is missing, the checkpoint is
-            not one of this network, or thresholds are of other classes.
+        UserError: if the preflight finds a mistake in config, data or
+            checkpoint, the checkpoint is not one of this network, or
+            thresholds are of other classes.
     """
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
-    check_data(cfg, ('test',))
-    check_checkpoint(checkpoint)
+    outputs = {flag: str(path) for flag, path in (('--out', out), ('--show-dir', show_dir)) if path}
+    said = _preflight(Run(cfg, cfg.filename or 'config', 'test', str(checkpoint), work_dir,
+                          outputs=outputs, partial=partial), num_classes)
     cfg.load_from = checkpoint
     if show_dir is not None:
         hooks = cfg.get('default_hooks', {})
@@ -300,6 +267,7 @@ def test(cfg: Config,
             if evaluator['type'] in ('CocoMetric', 'MultiLabelMetric'):
                 evaluator['outfile_prefix'] = str(out.with_suffix(''))
     runner = build_runner(cfg)
+    _log(runner, said)
     runner.register_hook(asl_det.hooks.LoadWeightsHook('test', checkpoint, partial))
     if thresholds is not None:
         _use_thresholds(runner, thresholds)
@@ -355,56 +323,6 @@ def default_work_dir(config: str, loss: Optional[str] = None) -> str:
     """``work_dirs/<name of the config>``, as in mmdet; with ``-<loss>`` if one was put in."""
     name = Path(config.split('::')[-1]).stem
     return os.path.join('work_dirs', f'{name}-{loss}' if loss else name)
-
-
-def check_data(cfg: Config, splits: Tuple[str, ...]) -> None:
-    """Raise UserError for the first annotation file or image folder that is not there."""
-    for split in splits:
-        for dataset in _datasets(cfg.get(f'{split}_dataloader')):
-            _check_dataset(dataset, f'{split}_dataloader', cfg.get('how_to_get_data'))
-        for evaluator in _as_list(cfg.get(f'{split}_evaluator')):
-            _check_path(evaluator.get('ann_file'), f'{split}_evaluator.ann_file',
-                        cfg.get('how_to_get_data'))
-
-
-def check_checkpoint(path: str) -> None:
-    """Raise UserError if a local checkpoint is not there; URLs are left to mmengine."""
-    if '://' not in path and not os.path.isfile(os.path.expanduser(path)):
-        raise UserError(f'checkpoint {path} does not exist: train one with '
-                        'python tools/train.py CONFIG, which writes to work_dirs/')
-
-
-def _datasets(node: Any) -> Iterator[Dict[str, Any]]:
-    """Every dataset with an annotation file, inside any wrapper."""
-    if isinstance(node, dict):
-        if 'ann_file' in node:
-            yield node
-        for value in node.values():
-            yield from _datasets(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _datasets(value)
-
-
-def _check_dataset(dataset: Dict[str, Any], where: str, hint: Optional[str]) -> None:
-    if dataset.get('backend_args'):
-        return  # remote storage
-    root = dataset.get('data_root') or ''
-    _check_path(_join(root, dataset['ann_file']), f'{where}: ann_file', hint)
-    for prefix in (dataset.get('data_prefix') or {}).values():
-        _check_path(_join(root, prefix), f'{where}: image folder', hint)
-
-
-def _check_path(path: Optional[str], where: str, hint: Optional[str]) -> None:
-    if not path or '://' in path or os.path.exists(path):
-        return
-    if hint is None:
-        hint = COCO_HINT if 'coco' in path else 'edit data_root, ann_file and data_prefix'
-    raise UserError(f'{where} {path} does not exist (looked for {os.path.abspath(path)}): {hint}')
-
-
-def _join(root: str, path: str) -> str:
-    return path if '://' in path else os.path.join(root, path)
 
 
 def _as_list(value: Any) -> list:

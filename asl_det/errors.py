@@ -33,3 +33,7 @@ class Stopped(KeyboardInterrupt):
                     'mmengine')
         return (f'{where}, which {self.checkpoint} holds: the same command with --resume goes on '
                 'from there')
+
+
+class PreflightError(UserError):
+    """Several mistakes that were found before a run started, each in a line of its own."""

@@ -25,6 +25,8 @@ READ_IN = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
 }
+# Texts that stand in the place of a number.
+CHOICES = ('auto', 'dynamic')
 # What of a scheduler and of a hook counts epochs (or iterations, in a loop of iterations).
 SCHEDULER_ENDS = ('begin', 'end', 'T_max')
 SCHEDULER_COUNTS = ('total_steps', 'step_size', 'milestones', 'periods')
@@ -63,6 +65,12 @@ def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
         set_length(cfg, *length)
     for key in options:
         _check_read(cfg, key)
+    texts = [f'{key}={value!r} is text, and was {value_at(cfg, key)!r}'
+             for key, value in options.items()
+             if isinstance(value, str) and value not in CHOICES
+             and isinstance(value_at(cfg, key), (bool, int, float))]
+    if texts:
+        raise UserError(f'--cfg-options {"; ".join(texts)}: expected a number, True or False')
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:  # an index or a dict that is not there
@@ -125,7 +133,7 @@ def set_length(cfg: Config, key: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UserError(f'{key}={value!r}: expected a whole number of at least 1')
     factor = value / loop[key]
-    for _, scheduler in _schedulers(cfg):
+    for _, scheduler in schedulers(cfg):
         if scheduler.get('by_epoch', True) == (key == 'max_epochs'):
             _scale_scheduler(scheduler, factor)
     for hook in [*(cfg.get('custom_hooks') or []), *(cfg.get('default_hooks') or {}).values()]:
@@ -150,7 +158,7 @@ def set_lr(cfg: Config, lr: float) -> None:
     if not isinstance(optimizer, dict) or not optimizer.get('lr'):
         raise UserError(f'lr={lr}: the config has no optim_wrapper.optimizer.lr: give the keys '
                         'that it has with --cfg-options')
-    rates = [s for _, s in _schedulers(cfg) if type_name(s).endswith('LR')]
+    rates = [s for _, s in schedulers(cfg) if type_name(s).endswith('LR')]
     peaks = [s.get('eta_max') for s in rates if type_name(s) == 'OneCycleLR']
     if any(p != peaks[0] or not isinstance(p, (int, float)) for p in peaks):
         raise UserError(f'lr={lr}: the config has several values of eta_max for OneCycleLR '
@@ -186,7 +194,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
     if not scale.get('enable'):
         return
     factor = runner.world_size * cfg.train_dataloader.batch_size / scale['base_batch_size']
-    for where, scheduler in _schedulers(dict(param_scheduler=runner.param_schedulers)):
+    for where, scheduler in schedulers(dict(param_scheduler=runner.param_schedulers)):
         if type_name(scheduler) == 'OneCycleLR':
             peak = scheduler['eta_max']
             scheduler['eta_max'] = ([p * factor for p in peak] if isinstance(peak, (list, tuple))
@@ -224,7 +232,7 @@ def drop_empty_schedules(runner: Runner) -> None:
 def check_one_cycle(cfg: Config) -> None:
     """Raise UserError for a one-cycle schedule that mmengine would fail on during training."""
     loop = cfg.get('train_cfg') or {}
-    for where, s in _schedulers(cfg):
+    for where, s in schedulers(cfg):
         by_epoch = s.get('by_epoch', True)
         length = loop.get('max_epochs' if by_epoch else 'max_iters')
         total = s.get('total_steps')
@@ -309,7 +317,7 @@ def _check_read(cfg: Config, key: str) -> None:
 
 def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
     """Under one-cycle, mmengine takes every learning rate from ``eta_max``."""
-    cycles = [where for where, s in _schedulers(cfg) if type_name(s) == 'OneCycleLR']
+    cycles = [where for where, s in schedulers(cfg) if type_name(s) == 'OneCycleLR']
     if not cycles:
         return
     for key in options:
@@ -324,7 +332,7 @@ def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
                             'sets both')
 
 
-def _schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
+def schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Every scheduler's dotted key and dict, of all optimizers."""
 
     def walk(node: Any, where: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
@@ -339,6 +347,16 @@ def _schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
                 yield from walk(value, f'{where}.{i}')
 
     return walk(cfg.get('param_scheduler'), 'param_scheduler')
+
+
+def value_at(cfg: Any, key: str) -> Any:
+    """The value of a dotted key, None where there is none."""
+    for name in key.split('.'):
+        if isinstance(cfg, (list, tuple)) and name.isdigit() and int(name) < len(cfg):
+            cfg = cfg[int(name)]
+        else:
+            cfg = cfg.get(name) if hasattr(cfg, 'get') else None
+    return cfg
 
 
 def type_name(node: Dict[str, Any]) -> str:

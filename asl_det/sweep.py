@@ -23,14 +23,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from asl_det.analysis.curves import read_scalars
 from asl_det.analysis.sweep_table import differences_to
 from asl_det.analysis.training_curves import last_epoch
-from asl_det.engine import load_config, train
+from asl_det.engine import train
 from asl_det.errors import UserError
 from asl_det.identity import differences, hold, run_identity, versions
+from asl_det.preflight.checks import CHECKS, CONFIG, require
+from asl_det.preflight.read import load_config
+from asl_det.preflight.run import Run
 from asl_det.records import PROBABILITIES, read_records
 
 Settings = Dict[str, Any]
 Variants = Dict[str, Settings]
-Run = Tuple[str, int]  # variant and seed
+Job = Tuple[str, int]  # variant and seed
 RECORD, RESULT, LOG = 'run.json', 'result.json', 'train.log'
 MOST_DIFFERENCES = 6  # in one line
 
@@ -80,19 +83,23 @@ def sweep(config: str,
 
     Raises:
         UserError: if a folder holds a run made with something else, another
-            sweep uses ``work_dir``, a seed stands twice, or the name of a
-            variant can not be that of a folder.
+            sweep uses ``work_dir``, a seed stands twice or is out of range,
+            two variants are the same, or the name of one can not be that of
+            a folder.
     """
     _check_arguments(variants, seeds, jobs)
     options = dict(options or {})
     runs = [(name, seed) for seed in seeds for name in variants]
     folders = {run: Path(work_dir, run[0], f'seed{run[1]}') for run in runs}
     settings = {run: {**options, **variants[run[0]], 'randomness.seed': run[1]} for run in runs}
+    configs = {run: load_config(config, settings[run], quiet=True) for run in runs}
+    for i, name in enumerate(variants):  # their data is mostly the same
+        require(Run(configs[name, seeds[0]], f'{config} ({name})', 'train'),
+                CONFIG if i else CHECKS)
     made_with = versions()
     with hold(work_dir):
         seen: Dict[str, str] = {}
-        identities = {run: run_identity(load_config(config, settings[run], quiet=True), seen)
-                      for run in runs}
+        identities = {run: run_identity(cfg, seen) for run, cfg in configs.items()}
         _check_records(folders, identities, anew)
         for run in runs:
             _write(folders[run] / RECORD, identities[run])
@@ -165,8 +172,15 @@ def _check_arguments(variants: Variants, seeds: Sequence[int], jobs: int) -> Non
     for name in variants:
         if not name or name.startswith('.') or Path(name).name != name:
             raise UserError(f'a variant is named {name!r}: expected the name of a folder')
+    names = {}
+    for name, settings in variants.items():
+        same = names.setdefault(json.dumps(settings, sort_keys=True, default=repr), name)
+        if same != name:
+            raise UserError(f'variants {same} and {name} have the same settings: leave one out')
     if len(set(seeds)) != len(seeds):
         raise UserError(f'seeds {list(seeds)}: one stands there twice')
+    if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
+        raise UserError(f'seeds {list(seeds)}: expected whole numbers from 0 to {2**32 - 1}')
     if jobs < 1:
         raise UserError(f'jobs={jobs}: expected at least 1')
 
@@ -176,7 +190,7 @@ def _as_name(value: Any) -> str:
     return re.sub(r'[\s/\\]+', '_', str(value).replace(', ', ','))
 
 
-def _check_records(folders: Dict[Run, Path], identities: Dict[Run, Dict[str, Any]],
+def _check_records(folders: Dict[Job, Path], identities: Dict[Job, Dict[str, Any]],
                    anew: bool) -> None:
     """Refuse folders with other runs, or put them aside."""
     other = {}
@@ -202,7 +216,7 @@ def _check_records(folders: Dict[Run, Path], identities: Dict[Run, Dict[str, Any
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def _train_all(todo: Dict[Run, tuple], total: int, slots: List[Optional[str]]) -> Dict[Run, int]:
+def _train_all(todo: Dict[Job, tuple], total: int, slots: List[Optional[str]]) -> Dict[Job, int]:
     """Train in processes of their own, one a slot (a GPU, or None: a share of the CPU).
 
     Args:

@@ -1,5 +1,6 @@
 """Weights from a checkpoint into a network, all or those that fit, and a word on the rest."""
 
+import os
 from typing import Any, Dict, Iterable, List
 
 from mmengine.logging import print_log
@@ -8,6 +9,13 @@ from torch import Tensor, nn
 from asl_det.errors import UserError
 
 COUNTER = 'num_batches_tracked'
+
+
+def require_checkpoint(path: str) -> None:
+    """Raise UserError if a local checkpoint is not there; URLs are left to mmengine."""
+    if '://' not in path and not os.path.exists(os.path.expanduser(path)):
+        raise UserError(f'checkpoint {path} does not exist: train one with '
+                        'python tools/train.py CONFIG, which writes to work_dirs/')
 
 
 def weights_of(checkpoint: Any, source: str) -> Dict[str, Tensor]:
@@ -19,21 +27,36 @@ def weights_of(checkpoint: Any, source: str) -> Dict[str, Tensor]:
         source: its name, for errors.
 
     Raises:
-        UserError: if there are no weights in it.
+        UserError: if there are no weights in it, or one is NaN.
     """
     found = checkpoint
     for key in ('state_dict', 'model'):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not any(isinstance(v, Tensor) for v in found.values()):
-        raise UserError(f'checkpoint {source} holds no weights: expected a state dict, alone or '
-                        "under 'state_dict' or 'model'")
+        raise UserError(f'checkpoint {source} holds no weights but {_describe(found)}: expected a '
+                        "state dict, alone or under 'state_dict' or 'model'")
     for name in [k for k in found if k.startswith('module.')]:
         found[name.removeprefix('module.')] = found.pop(name)  # in place: torch's versions stay
+    broken = [k for k, v in found.items() if isinstance(v, Tensor) and v.is_floating_point()
+              and bool(v.isnan().any())]
+    if broken:
+        raise UserError(f'checkpoint {source} has weights that are NaN ({_short(broken, 3)}): the '
+                        'training that wrote it had diverged; give an earlier one')
     return found
 
 
-def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, partial: bool,
+def _describe(content: Any) -> str:
+    if isinstance(content, Tensor):
+        return f'a tensor {tuple(content.shape)}'
+    if isinstance(content, dict) and 'param_groups' in content:
+        return 'the state of an optimizer'
+    if isinstance(content, dict):
+        return f'a dict of {_short(map(str, content), 4) or "nothing"}'
+    return f'a {type(content).__name__}'
+
+
+def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, take: str,
                  hint: str, not_used: Iterable[str] = ()) -> Dict[str, Tensor]:
     """Load weights by name and say what was loaded.
 
@@ -42,8 +65,9 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, p
         weights: its state dict; names that older versions of the network had
             are converted by the network itself.
         source: where they come from, for errors and the log.
-        partial: keep initial values where nothing fits, and leave out what is
-            left over, instead of raising.
+        take: 'all' weights of the network, no more and no less; its 'body',
+            where heads keep initial values if they do not fit; or 'any',
+            whatever fits.
         hint: what to do if they do not fit.
         not_used: what the caller left out, for the log.
 
@@ -51,8 +75,7 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, p
         The weights that fit.
 
     Raises:
-        UserError: if they do not fit, or with ``partial`` none of the
-            backbone does.
+        UserError: if they do not fit; for 'any' if none of the body does.
     """
     own = model.state_dict()
     misfits = [k for k in weights if k in own and own[k].shape != weights[k].shape]
@@ -66,8 +89,9 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, p
     wanted = {k for k in own if not k.endswith(COUNTER)}  # torch counts from 0 without a word
     loaded = f'{len(wanted.difference(missing, misfits))} of {len(wanted)} weights'
     name = type(model).__name__
-    core = {k for k in wanted if k.startswith('backbone.')} or wanted  # a head's bias always fits
-    if core.issubset([*missing, *misfits]) or (told and not partial):
+    body = {k for k in wanted if 'head.' not in k} or wanted  # a head's bias always fits
+    lost = body.intersection([*missing, *misfits])
+    if body == lost or (told and take == 'all') or (lost and take == 'body'):
         raise UserError(f'checkpoint {source} does not fit {name}, {loaded} would be loaded; '
                         f'{told}: {hint}')
     rest = f'; keep their initial values: {_short(missing + shapes)}' if missing + shapes else ''

@@ -163,18 +163,29 @@ COSINE = ("param_scheduler = [dict(type='CosineAnnealingLR', T_max=1, end=1, "
           "convert_to_iter_based=True)]\n")
 
 
-@pytest.mark.parametrize('schedule, options, expected', [
-    (ONE_CYCLE, {'max_epochs': 2}, 'total_steps=16, .* asks for end=32, total_steps=32'),
-    (ONE_CYCLE, {'lr': 0.2}, 'eta_max=0.1, .* asks for eta_max=0.2'),
-    (COSINE, {'max_epochs': 2}, 'end=16, T_max=16, .* asks for end=32, T_max=32'),
-    ('', {'lr': 0.2}, r'lr=\[0.1\], .* asks for lr=\[0.2\]')])
+@pytest.mark.parametrize('schedule, options, change, values', [
+    (ONE_CYCLE, {'max_epochs': 2}, 'param_scheduler.0.total_steps: 1 -> 2',
+     'total_steps=16, .* asks for end=32, total_steps=32'),
+    (ONE_CYCLE, {'lr': 0.2}, 'param_scheduler.0.eta_max: 0.1 -> 0.2',
+     'eta_max=0.1, .* asks for eta_max=0.2'),
+    (COSINE, {'max_epochs': 2}, 'param_scheduler.0.T_max: 1 -> 2',
+     'end=16, T_max=16, .* asks for end=32, T_max=32'),
+    ('', {'lr': 0.2}, 'optim_wrapper.optimizer.lr: 0.1 -> 0.2',
+     r'lr=\[0.1\], .* asks for lr=\[0.2\]')])
 def test_a_resumed_training_refuses_a_schedule_that_it_can_not_follow(tmp_path, schedule, options,
-                                                                      expected):
+                                                                      change, values):
     config = write_config(tmp_path, schedule)
     first = train(load_config(config), work_dir=str(tmp_path / 'run'))
-    with pytest.raises(UserError, match=expected):
-        train(load_config(config, options), work_dir=str(tmp_path / 'run'), resume='auto')
+    for anyway in (False, True):
+        with pytest.raises(UserError, match=f'{change}: .*can not be followed'):
+            train(load_config(config, options), work_dir=str(tmp_path / 'run'), resume='auto',
+                  resume_anyway=anyway)
     assert train(load_config(config), work_dir=str(tmp_path / 'run'), resume='auto') == first
+    saved = torch.load(first, weights_only=False)
+    del saved['meta']['cfg']  # by a program that notes no config
+    torch.save(saved, first)
+    with pytest.raises(UserError, match=values):
+        train(load_config(config, options), work_dir=str(tmp_path / 'run'), resume='auto')
 
 
 @pytest.mark.parametrize('damage', [b'{"step": 3, "lo', b'{"ste\n\x00\xff\n'])

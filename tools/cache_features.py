@@ -5,8 +5,10 @@ import argparse
 from mmengine.registry import init_default_scope
 
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
-from asl_det.engine import check_data, load_config
 from asl_det.multilabel.features import cache_features
+from asl_det.preflight.checks import DATA, require
+from asl_det.preflight.read import load_config
+from asl_det.preflight.run import Run
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,7 +23,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, config_options(args))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    check_data(cfg, ('train', 'val'))
+    require(Run(cfg, args.config, 'train'), DATA)
     new = cache_features(cfg, args.folder)
     print(f'{new} images, features in {args.folder}')
 

@@ -25,9 +25,11 @@ from asl_det.analysis.suggest import (
     suggest,
 )
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
-from asl_det.engine import check_data, load_config
 from asl_det.errors import UserError
 from asl_det.multilabel.metric import read_scores
+from asl_det.preflight.checks import DATA, require
+from asl_det.preflight.read import load_config
+from asl_det.preflight.run import Run
 from asl_det.registry import DATASETS
 
 
@@ -56,7 +58,7 @@ def main() -> None:
     if not 0 < args.margin_share < 1 or not 0 < args.gradient_share < 1:
         raise UserError('expected --margin-share and --gradient-share between 0 and 1')
     cfg = load_config(args.config, config_options(args))
-    check_data(cfg, ('train',))
+    require(Run(cfg, args.config, 'labels'), DATA)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     labels = label_statistics(DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[])))
     console = Console()
@@ -92,6 +94,9 @@ def scores_of(path: str, classes: List[str]) -> tuple:
         raise UserError(f'{path} has the classes {names[:4]} ..., {len(names)} in all, but the '
                         f'config has {list(classes)[:4]} ..., {len(classes)}: give the scores of '
                         'a baseline on the same classes')
+    if scores.ndim != 2 or scores.shape[1] != len(names) or scores.shape != targets.shape:
+        raise UserError(f'{path}: scores have the shape {scores.shape}, targets {targets.shape}: '
+                        f'expected an image a row and {len(names)} columns, one a class')
     return scores, targets
 
 

@@ -7,6 +7,7 @@
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -59,6 +60,12 @@ def main() -> None:
         if name in variants:
             raise UserError(f'--variant {name}: there are two of this name')
         variants[name] = read_settings('--variant', settings)
+    for pattern in args.metrics:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise UserError(f'--metrics {pattern}: no regular expression ({error}); .*mAP fits '
+                            'every name that ends with mAP') from None
     if not variants:
         raise UserError('there is nothing to compare: give --losses, --grid or --variant')
     if args.baseline and args.baseline not in variants:

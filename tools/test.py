@@ -30,8 +30,8 @@ def main() -> None:
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)
     thresholds = None if args.thresholds is None else Thresholds.parse(args.thresholds)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,
-                   launcher=args.launcher, partial=args.partial,
-                   thresholds=thresholds)
+                   launcher=args.launcher, partial=args.partial, thresholds=thresholds,
+                   num_classes=args.num_classes)
     for name, value in metrics.items():
         print(f'{name:24} {value}')
     for label, path in (('metrics', args.out), ('drawings', args.show_dir)):

@@ -30,6 +30,10 @@ def parse_args() -> argparse.Namespace:
                         'the step and stop, e.g. SIGUSR1')
     parser.add_argument('--non-finite-steps', type=int, default=10, metavar='N',
                         help='end after N steps in a row whose loss is NaN or infinite')
+    parser.add_argument('--partial', action='store_true',
+                        help='start from load_from with what fits of it, not only other heads')
+    parser.add_argument('--resume-anyway', action='store_true', help='resume although settings '
+                        'differ from those of the run')
     return parse_run_args(parser)
 
 
@@ -41,7 +45,8 @@ def main() -> None:
     checkpoint = train(cfg, work_dir=work_dir, resume=args.resume, overwrite=args.overwrite,
                        amp=args.amp, auto_scale_lr=args.auto_scale_lr, launcher=args.launcher,
                        seed=args.seed, stop_signals=[*STOP, *args.stop_signals],
-                       non_finite_steps=args.non_finite_steps)
+                       non_finite_steps=args.non_finite_steps, partial=args.partial,
+                       resume_anyway=args.resume_anyway, num_classes=args.num_classes)
     if is_main_process():
         print(f'checkpoint: {checkpoint or "none was written (CheckpointHook)"}')
         print(f'logs:       {work_dir}')

@@ -27,11 +27,11 @@ from asl_det.analysis.threshold_report import (
 )
 from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
 from asl_det.cli import one_line_errors
-from asl_det.engine import check_checkpoint
 from asl_det.errors import UserError
 from asl_det.identity import hash_file, versions
 from asl_det.multilabel.metric import read_scores
 from asl_det.thresholds import Thresholds
+from asl_det.weights import require_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -79,7 +79,7 @@ def main() -> None:
         raise UserError('tools/tune_thresholds.py needs scikit-learn: '
                         'pip install "asl-det[thresholds]"')
     if args.checkpoint:
-        check_checkpoint(args.checkpoint)
+        require_checkpoint(args.checkpoint)
     if args.shrink is not None and not args.shrink >= 0:
         raise UserError(f'--shrink {args.shrink:g}: expected a number from 0')
     objective = objective_of(args)

@@ -1,4 +1,4 @@
-"""Pictures of multi-label predictions."""
+"""Pictures of multi-label predictions, and sheets of images."""
 
 import math
 import textwrap
@@ -54,6 +54,40 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
             axes.text(0, -0.03 - offset, text, color=colour, fontsize=6.5, va='top',
                       transform=axes.transAxes)
             offset += 0.07 * (text.count('\n') + 1)
+    figure.savefig(out, dpi=110)
+
+
+def plot_images(paths: Sequence[str], title: str, out: Path, columns: int = 4) -> None:
+    """A contact sheet of image files under a title; one that can not be read has its error.
+
+    Args:
+        paths: image files.
+        title: a sentence on all of them.
+        out: image file.
+        columns: images in a row.
+    """
+    columns = min(columns, len(paths))
+    rows = math.ceil(len(paths) / columns)
+    title = textwrap.fill(title, 40 * columns)
+    height = 2.6 * rows + 0.2 * (title.count('\n') + 1)
+    figure = Figure(figsize=(max(2.6 * columns, 4), height), layout='constrained')
+    figure.suptitle(title, fontsize='small')
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis('off')
+    for axes, path in zip(grid, paths, strict=False):
+        axes.set_title(Path(path).name, fontsize=6.5)
+        try:
+            with Image.open(path) as image:
+                size = image.size
+                image.thumbnail((480, 480))
+                axes.imshow(image.convert('RGB'))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            axes.text(0.5, 0.5, textwrap.fill(str(error), 30), fontsize=6.5, ha='center',
+                      transform=axes.transAxes)
+        else:
+            axes.text(0.5, -0.06, f'{size[0]} x {size[1]}', fontsize=6.5, ha='center',
+                      transform=axes.transAxes)
     figure.savefig(out, dpi=110)
 
 

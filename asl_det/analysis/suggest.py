@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from asl_det.analysis.style import COLOURS, LINES, save
 from asl_det.errors import UserError
 from asl_det.losses.functional import asymmetric_loss
+from asl_det.multilabel.datasets.base import shorten
 
 GAMMAS = (0.0, 1.0, 2.0, 4.0, 6.0)
 MARGINS = (0.0, 0.05, 0.2)
@@ -33,10 +34,16 @@ def label_statistics(dataset: Any) -> Dict[str, Any]:
         ``images``, ``classes``, ``positives_per_image`` (mean),
         ``images_by_positives`` (how many images have 0, 1, 2, ... of them),
         and by class ``positives``, ``negatives`` and ``unknown`` (arrays).
+
+    Raises:
+        UserError: for a data set of another task.
     """
     classes = dataset.metainfo['classes']
     counts = np.zeros((3, len(classes)), np.int64)
     per_image = []
+    if 'gt_label' not in dataset.get_data_info(0):
+        raise UserError('the data set has no multi-label targets (gt_label): expected a config of '
+                        'a multi-label classifier')
     for i in range(len(dataset)):
         label = dataset.get_data_info(i)['gt_label']
         counts += np.stack([label == 1, label == 0, label == -1])
@@ -157,8 +164,8 @@ def suggest(scores: np.ndarray, targets: np.ndarray, *, margin_share: float = MA
         baseline.
 
     Raises:
-        UserError: if scores are no probabilities, shapes differ, or there are
-            no positives or no negatives.
+        UserError: if scores are no probabilities, targets have other values,
+            shapes differ, or there are no positives or no negatives.
     """
     p, y, image = _entries(scores, targets)
     images = int(image.max()) + 1
@@ -241,9 +248,20 @@ def _entries(scores: np.ndarray, targets: np.ndarray
     scores, targets = np.asarray(scores, np.float64), np.asarray(targets)
     if scores.shape != targets.shape:
         raise UserError(f'shapes differ: scores {scores.shape}, targets {targets.shape}')
-    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):  # NaN too
+    if not scores.size:
+        raise UserError(f'there are no scores (shape {scores.shape})')
+    wrong = np.argwhere(~np.isfinite(scores))
+    if len(wrong):
+        raise UserError(f'{len(wrong)} of {scores.size} scores are NaN or infinite, the first at '
+                        f'{tuple(wrong[0].tolist())}: a network whose weights are not finite gives '
+                        'these')
+    if not (scores.min() >= 0 and scores.max() <= 1):
         raise UserError(f'scores go from {scores.min():g} to {scores.max():g}: expected '
-                        'probabilities')
+                        'probabilities; of logits take the sigmoid first')
+    values = np.unique(targets)
+    if not np.isin(values, (-1, 0, 1)).all():
+        raise UserError(f'targets have the values {shorten(values.tolist())}: expected 1, 0 and -1 '
+                        '(unknown)')
     scores, targets = (a.reshape(len(a), -1) for a in (scores, targets))
     if scores.size > MOST_ENTRIES:
         rows = max(1, MOST_ENTRIES // scores.shape[1])

@@ -19,13 +19,18 @@ def read_probabilities(run: Union[str, Path]) -> Series:
     Where a resumed run repeated steps, the later record counts.
 
     Raises:
-        UserError: if the run has no record, or one is broken (the last excepted).
+        UserError: if the run has no record, or one is broken (the last
+            excepted) or holds what is no number.
     """
     path = Path(run) / PROBABILITIES
     if not path.is_file():
         raise UserError(f'{path} does not exist: train with custom_hooks='
                         "[dict(type='ProbabilityMonitorHook'), ...]")
     rows = {row.pop('step'): row for row in read_records(path)}
+    for step, row in rows.items():
+        for name, value in row.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise UserError(f'{path}, step {step}: {name} is {value!r}: expected a number')
     names = {name for row in rows.values() for name in row}
     return {name: ([s for s in sorted(rows) if name in rows[s]],
                    [rows[s][name] for s in sorted(rows) if name in rows[s]]) for name in names}
@@ -55,7 +60,15 @@ def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> L
         runs: label -> folder of a run.
         out: file without suffix.
     """
+    if len(runs) > len(COLOURS):
+        raise UserError(f'{len(runs)} runs: expected at most {len(COLOURS)}, which is how many '
+                        'colours can be told apart')
     records = {label: read_probabilities(run) for label, run in runs.items()}
+    for label, run in runs.items():
+        lacks = [name for name in ('prob_pos', 'prob_neg') if name not in records[label]]
+        if lacks:
+            raise UserError(f'{Path(run, PROBABILITIES)} has no record with {" and ".join(lacks)}: '
+                            'the run ended before ProbabilityMonitorHook wrote one')
     metrics = {label: _metric(read_scalars(run)) for label, run in runs.items()}
     lower = ['delta_p', 'grad_pos']
     if any(len(set(r.get('gamma_neg', ((), ()))[1])) > 1 for r in records.values()):

@@ -22,6 +22,7 @@ from torch import serialization
 from asl_det.compat import unpickler
 from asl_det.compat.allow_list import UnsafeCheckpointError
 from asl_det.errors import UserError
+from asl_det.file_kind import kind_of_bytes
 
 # The hash that torch's and OpenMMLab's files carry in their names, "-f37072fd.pth"; not a date.
 HASH = re.compile(r'-(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6})?\.)'
@@ -124,6 +125,11 @@ def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None
 
 
 def _read(file: BinaryIO, name: str, map_location: Any) -> Any:
+    kind = kind_of_bytes(file.read(512))
+    if kind not in ('a checkpoint', 'of an unknown format'):
+        what = ': "git lfs pull" brings the file itself' if kind == 'a git-lfs pointer' else ''
+        raise UserError(f'checkpoint {name} is {kind}, not what torch.save writes{what}')
+    file.seek(0)
     try:
         # Indices of sparse tensors are checked, as torch does with weights_only.
         with torch.sparse.check_sparse_tensor_invariants():

@@ -15,8 +15,10 @@ import numpy as np
 
 from asl_det.datasets.hidden_boxes import hide_boxes as without_hidden
 from asl_det.errors import UserError
+from asl_det.multilabel.datasets.files import read_json
 
 SPLITS = ('train', 'val')
+DESCRIPTION = 'asl_det digits'  # in the json of every data set that this makes
 PRESETS = {  # arguments of make_digits for the configs of each task
     'detection': dict(root='data/digits'),
     'multilabel': dict(root='data/digits_multilabel', num_train=4000, num_val=1000, size=64,
@@ -63,7 +65,7 @@ def make_digits(root: Union[str, Path],
 
     Raises:
         UserError: for arguments out of range, or if ``root`` holds a data
-            set made with other arguments.
+            set made with other arguments, or files of another one.
     """
     settings = dict(size=size, digits_per_image=list(digits_per_image),
                     digit_size=list(digit_size), max_overlap=max_overlap, clutter=clutter,
@@ -71,28 +73,32 @@ def make_digits(root: Union[str, Path],
     _check(dict(settings, hide_labels=hide_labels), num_train, num_val)
     without_hidden([], hide_boxes)  # a share out of range is said before anything is drawn
     root = Path(root)
-    written = False
+    infos = {}
     for split, count in zip(SPLITS, (num_train, num_val), strict=True):
         target = root / f'instances_{split}.json'
         hidden = hide_labels if split == 'train' else 0.0
-        info = dict(description='asl_det digits', split=split, images=count, **settings)
+        info = dict(description=DESCRIPTION, split=split, images=count, **settings)
         if hidden:
             info['hide_labels'] = hidden
         if hide_boxes and split == 'train':
             info['hide_boxes'] = hide_boxes
+        infos[target] = info
         if target.is_file():
-            found = json.loads(target.read_text())['info']
-            if found != info:
-                changed = [k for k in {**info, **found} if found.get(k) != info.get(k)]
-                raise UserError(
-                    f'{target} was made with other settings ('
-                    + ', '.join(f'{k}={found.get(k)}, asked {info.get(k)}' for k in changed)
-                    + f'): choose another folder, or delete {root} to make it anew')
+            _check_made_here(target, info)
+        else:
+            _check_free(target, root / split)
+    written = False
+    for target, info in infos.items():
+        if target.is_file():
             continue
-        coco = _write_split(root, split, count, settings, hidden)
-        coco['annotations'] = without_hidden(coco['annotations'], info.get('hide_boxes', 0.0), seed)
-        # Last and at once: an interrupted run leaves no json and is made again.
+        # Before the images, to tell an interrupted run, which is made again, from other files.
         partial = target.with_suffix('.partial')
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(dict(info=info)))
+        coco = _write_split(root, info['split'], info['images'], settings,
+                            info.get('hide_labels', 0.0))
+        coco['annotations'] = without_hidden(coco['annotations'], info.get('hide_boxes', 0.0), seed)
+        # Last and at once.
         partial.write_text(json.dumps(dict(info=info, **coco)))
         partial.replace(target)
         written = True
@@ -141,6 +147,30 @@ def draw_canvas(rng: np.random.Generator, scans: np.ndarray, labels: np.ndarray,
     image += 6 * rng.standard_normal(image.shape, dtype=np.float32)
     return (image.clip(0, 255).astype(np.uint8), np.array(boxes).reshape(-1, 4),
             np.array(classes, dtype=np.int64))
+
+
+def _check_made_here(target: Path, info: Dict[str, Any]) -> None:
+    """Raise UserError for a json that is not of this data set, or of other settings."""
+    content = read_json(target)
+    found = content.get('info') if isinstance(content, dict) else None
+    if not isinstance(found, dict) or found.get('description') != DESCRIPTION:
+        raise UserError(f'{target} is there and is not of a digits data set: choose another folder')
+    if found != info:
+        changed = [k for k in {**info, **found} if found.get(k) != info.get(k)]
+        raise UserError(
+            f'{target} was made with other settings ('
+            + ', '.join(f'{k}={found.get(k)}, asked {info.get(k)}' for k in changed)
+            + f'): choose another folder, or delete {target} and the folder {info["split"]} beside '
+            'it to make it anew')
+
+
+def _check_free(target: Path, folder: Path) -> None:
+    """Raise UserError if images would be written among files of others."""
+    if target.with_suffix('.partial').is_file():
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f'{folder} holds files that are not of a digits data set (there is no '
+                        f'{target.name}): choose another folder')
 
 
 def _check(settings: Dict[str, Any], num_train: int, num_val: int) -> None:

@@ -11,12 +11,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from asl_det.engine import check_checkpoint
 from asl_det.errors import UserError
 from asl_det.identity import hash_file
 from asl_det.inference.saved_config import saved_config
 from asl_det.thresholds import Thresholds
-from asl_det.weights import COUNTER, load_weights, weights_of
+from asl_det.weights import COUNTER, load_weights, require_checkpoint, weights_of
 
 STEM = 'body.conv1.0.weight'
 WIDTHS = {64: 'tresnet_m', 76: 'tresnet_l', 83: 'tresnet_xl'}  # channels of the stem
@@ -66,7 +65,7 @@ def convert(source: str, out: Union[str, Path], *, classes: Optional[Sequence[st
         UserError: if it is of another network, weights are missing or left
             over, or class names are missing or of another number.
     """
-    check_checkpoint(source)
+    require_checkpoint(source)
     content = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = weights_of(content, source)
     if any(name.startswith('backbone.') for name in weights):
@@ -82,7 +81,7 @@ def convert(source: str, out: Union[str, Path], *, classes: Optional[Sequence[st
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
     used = {name: value for name, value in weights.items() if not name.endswith(COUNTER)}
-    load_weights(model, model.own_names(dict(weights)), source, partial=False,
+    load_weights(model, model.own_names(dict(weights)), source, take='all',
                  hint=f'expected {network} with {told}')
     groups: Dict[Tuple[str, str], int] = {}
     for name in used:

@@ -10,12 +10,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from asl_det.engine import check_checkpoint, load_config
+from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.inference.saved_config import saved_config
 from asl_det.registry import DATASETS
 from asl_det.thresholds import Thresholds
-from asl_det.weights import load_weights, weights_of
+from asl_det.weights import load_weights, require_checkpoint, weights_of
 
 ConfigLike = Union[str, os.PathLike, Config, Dict[str, Any]]
 # What fetches weights, or says how they start: all come from the checkpoint.
@@ -58,7 +58,7 @@ class Opened:
         weights = self.weights
         if hasattr(model, 'own_names'):
             weights = model.own_names(weights)
-        load_weights(model, weights, self.source, partial=self.partial,
+        load_weights(model, weights, self.source, take='any' if self.partial else 'all',
                      hint='give the config that it was trained with')
         model.cfg, model.dataset_meta = self.cfg, self.metainfo
         return model.to(device).eval()
@@ -79,7 +79,7 @@ def open_checkpoint(config: Optional[ConfigLike], checkpoint: str,
         UserError: if one of them is missing, or does not say what is needed.
     """
     checkpoint = os.fspath(checkpoint)
-    check_checkpoint(checkpoint)
+    require_checkpoint(checkpoint)
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     init_default_scope('mmdet')
     if config is None:

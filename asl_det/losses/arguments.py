@@ -7,6 +7,8 @@ from typing import Optional, Sequence, Type
 import torch
 from torch import Tensor
 
+from asl_det.losses.types import is_traced
+
 REDUCTIONS = ('mean', 'sum', 'none')
 
 
@@ -30,6 +32,12 @@ def require_number(name: str, value: object, expected: str, low: float = -math.i
     require(name, value, math.isfinite(value) and low <= value <= high and value < below, expected)
 
 
+def require_flag(name: str, value: object) -> None:
+    """Raise TypeError for what is no truth value: any text would count as True."""
+    if not isinstance(value, bool):
+        raise TypeError(f'{name}={value!r} ({type(value).__name__}): expected True or False')
+
+
 def require_gamma(name: str, value: object) -> None:
     require_number(name, value, 'a number >= 0', 0)
 
@@ -42,8 +50,20 @@ def require_ignore_index(value: object, *, targets: Sequence[int] = ()) -> None:
 
 def require_reduction(reduction: str, avg_factor: object = None) -> None:
     require('reduction', reduction, reduction in REDUCTIONS, "'mean', 'sum' or 'none'")
-    if avg_factor is not None and reduction == 'sum':
+    if avg_factor is None:
+        return
+    if reduction == 'sum':
         raise ValueError("avg_factor can not be used with reduction 'sum'; use 'mean'")
+    if isinstance(avg_factor, Tensor):
+        if avg_factor.numel() != 1 or avg_factor.is_complex():
+            raise ValueError(f'avg_factor has shape {tuple(avg_factor.shape)}: expected one '
+                             'number, the divisor of the sum')
+        if avg_factor.device.type != 'cpu' or is_traced():
+            return  # reading it would wait for the device
+        avg_factor = avg_factor.item()
+        if math.isnan(avg_factor):  # of a network that has diverged: the loss says so
+            return
+    require_number('avg_factor', avg_factor, 'the divisor of the sum, a number >= 0', 0)
 
 
 def class_weights(values: Optional[Sequence[float]]) -> Optional[Tensor]:
@@ -54,7 +74,8 @@ def class_weights(values: Optional[Sequence[float]]) -> Optional[Tensor]:
         weights = torch.as_tensor(values, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f'class_weight={values!r}: expected one number >= 0 per class') from None
-    require('class_weight', values, weights.dim() == 1 and bool((weights >= 0).all()),
+    good = (weights >= 0) & weights.isfinite()
+    require('class_weight', values, weights.dim() == 1 and bool(good.all()),
             'one number >= 0 per class')
     return weights
 

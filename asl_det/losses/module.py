@@ -10,6 +10,7 @@ from asl_det.losses.arguments import (
     class_weights,
     require,
     require_class_count,
+    require_flag,
     require_gamma,
     require_ignore_index,
     require_number,
@@ -19,6 +20,7 @@ from asl_det.losses.functional import probability_to_logit
 from asl_det.losses.one_pass import IMPLEMENTATIONS, reduced_loss
 from asl_det.losses.targets import (
     Target,
+    check_probabilities,
     fit_target,
     fit_weight,
     flatten,
@@ -52,12 +54,13 @@ class AsymmetricLoss(nn.Module):
         class_weight: one weight >= 0 per class, applied to every entry of
             that class.
         reduction: 'mean', 'sum' or 'none'.
-        loss_weight: factor of the result.
+        loss_weight: factor of the result, >= 0.
         activated: ``pred`` holds probabilities instead of logits.
         ignore_index: target value for "unknown": such entries contribute
             neither to the sum nor to the count of a mean. No target: not 0
             or 1, and for class indices not from 0 to C.
-        check_targets: whether target values are checked at every call. None:
+        check_targets: whether the values of targets, weights and
+            probabilities (``activated``) are checked at every call. None:
             on CPU always, on CUDA only where the environment variable
             ``ASL_DET_CHECK_TARGETS=1`` is set, since reading them
             synchronises the GPU. Never inside ``torch.compile`` or
@@ -114,6 +117,7 @@ class AsymmetricLoss(nn.Module):
                  adaptive: Optional[Dict[str, float]] = None,
                  impl: str = 'auto') -> None:
         super().__init__()
+        require_flag('use_sigmoid', use_sigmoid)
         if not use_sigmoid:
             raise ValueError('AsymmetricLoss got use_sigmoid=False, but it is a sigmoid loss: set '
                              'use_sigmoid=True in the config of the head, or keep a softmax loss')
@@ -123,7 +127,11 @@ class AsymmetricLoss(nn.Module):
         require_number('clip', clip, 'a probability margin in [0, 1)', 0, below=1)
         if alpha is not None:
             require_number('alpha', alpha, 'None or a number in [0, 1]', 0, 1)
-        require_number('loss_weight', loss_weight, 'a number')
+        require_number('loss_weight', loss_weight, 'a number >= 0', 0)
+        require_flag('disable_torch_grad_focal_loss', disable_torch_grad_focal_loss)
+        require_flag('activated', activated)
+        if check_targets is not None:
+            require_flag('check_targets', check_targets)
         require_ignore_index(ignore_index, targets=(0, 1))
         require_reduction(reduction)
         require('impl', impl, impl in IMPLEMENTATIONS, "'auto', 'torch', 'fused' or 'triton'")
@@ -171,10 +179,11 @@ class AsymmetricLoss(nn.Module):
                 indices ``(N,)`` and scores ``(N,)`` in [0, 1], which stands
                 for a soft target at the index (heads built for quality focal
                 loss). Any integer, bool or float dtype, on the device of
-                ``pred``.
-            weight: ``(N,)``, ``(N, C)``, or ``(N * C,)`` flattened.
+                ``pred``; numpy arrays and lists of numbers are moved there.
+            weight: ``(N,)``, ``(N, C)``, or ``(N * C,)`` flattened; finite and
+                >= 0.
             avg_factor: divisor of the sum instead of the number of entries,
-                with reduction 'mean' only.
+                with reduction 'mean' only; one number >= 0.
             reduction_override: reduction of this call.
 
         Returns:
@@ -183,9 +192,10 @@ class AsymmetricLoss(nn.Module):
 
         Raises:
             TypeError: for what is no tensor.
-            ValueError: for shapes or devices that do not fit, targets out of
-                range (see ``check_targets``), an unknown reduction, or
-                ``avg_factor`` together with reduction 'sum'.
+            ValueError: for shapes or devices that do not fit, targets, weights
+                or probabilities out of range (see ``check_targets``), an
+                unknown reduction, or ``avg_factor`` together with reduction
+                'sum'.
         """
         reduction = reduction_override or self.reduction
         require_reduction(reduction, avg_factor)
@@ -194,8 +204,10 @@ class AsymmetricLoss(nn.Module):
         target = fit_target(target, pred, self.ignore_index, check)
         require_class_count(self.class_weight, pred)
         if weight is not None:
-            weight = fit_weight(weight, pred)
+            weight = fit_weight(weight, pred, check)
         if self.activated:
+            if check:
+                check_probabilities(pred)
             pred = probability_to_logit(pred)
         scale, factor = self.loss_weight, None
         if avg_factor is not None and reduction == 'mean':

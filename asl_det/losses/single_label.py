@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from asl_det.losses.arguments import (
     class_weights,
     require_class_count,
+    require_flag,
     require_gamma,
     require_ignore_index,
     require_number,
     require_reduction,
 )
 from asl_det.losses.module import EPS
-from asl_det.losses.targets import require_tensor
+from asl_det.losses.targets import as_tensor, check_weight, require_tensor
 from asl_det.losses.types import is_traced, wide_dtype
 from asl_det.registry import MODELS
 
@@ -59,13 +60,14 @@ class AsymmetricLossSingleLabel(nn.Module):
                  reduction: str = 'mean', loss_weight: float = 1.0,
                  ignore_index: int = -100) -> None:
         super().__init__()
+        require_flag('use_sigmoid', use_sigmoid)
         if use_sigmoid:
             raise ValueError('AsymmetricLossSingleLabel got use_sigmoid=True, but it is a softmax '
                              'loss: set use_sigmoid=False, or use AsymmetricLoss')
         require_gamma('gamma_pos', gamma_pos)
         require_gamma('gamma_neg', gamma_neg)
         require_number('eps', eps, 'a label smoothing in [0, 1)', 0, below=1)
-        require_number('loss_weight', loss_weight, 'a number')
+        require_number('loss_weight', loss_weight, 'a number >= 0', 0)
         require_ignore_index(ignore_index)
         require_reduction(reduction)
         self.use_sigmoid = use_sigmoid
@@ -103,7 +105,7 @@ class AsymmetricLossSingleLabel(nn.Module):
         reduction = reduction_override or self.reduction
         require_reduction(reduction, avg_factor)
         require_tensor('pred', pred, pred, floating=True)
-        require_tensor('target', target, pred)
+        target = as_tensor('target', target, pred)
         if pred.dim() != 2 or target.shape != pred.shape[:1]:
             raise ValueError(f'expected logits (N, C) and labels (N,), got {tuple(pred.shape)} and '
                              f'{tuple(target.shape)}')
@@ -121,7 +123,9 @@ class AsymmetricLossSingleLabel(nn.Module):
         if self.class_weight is not None:
             factor = factor * self.class_weight.to(factor)[index]
         if weight is not None:
-            require_tensor('weight', weight, pred)
+            weight = as_tensor('weight', weight, pred)
+            if pred.device.type == 'cpu' and not is_traced():
+                check_weight(weight)
             if weight.shape != target.shape:
                 raise ValueError(f'weight has shape {tuple(weight.shape)}: expected '
                                  f'{tuple(target.shape)}, one a row')

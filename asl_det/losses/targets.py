@@ -2,6 +2,7 @@
 
 import math
 import os
+from numbers import Real
 from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -19,7 +20,7 @@ def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> 
 
     Args:
         target: either of them, or a pair of labels and scores, which becomes
-            dense.
+            dense; tensors, numpy arrays or lists of numbers.
         pred: logits ``(..., C)``.
         ignore_index: value of unknown targets.
         check: look at the values that are converted here, which synchronises
@@ -30,15 +31,20 @@ def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> 
         ValueError: for another shape or device; if ``check``, for a value out
             of range.
     """
-    labels, scores = target if isinstance(target, (tuple, list)) and len(target) == 2 else (
-        target, None)
-    require_tensor('target', labels, pred)
+    pair = isinstance(target, (tuple, list)) and len(target) == 2 and all(
+        isinstance(part, (Tensor, np.ndarray)) for part in target)
+    labels, scores = target if pair else (target, None)
+    labels = as_tensor('target', labels, pred)
     if pred.dim() == 0:
         raise ValueError('pred is a single number: expected logits (N, C)')
+    if pred.dim() == 1 and labels.dim() == 1 and not labels.is_floating_point():
+        raise ValueError(f'pred has shape {tuple(pred.shape)} and target is {labels.dtype}: class '
+                         'indices need logits (N, C); for one class give pred.unsqueeze(1), where '
+                         'index 0 is the class and 1 the background, or a target of floats')
     as_index = labels.dim() == pred.dim() - 1
     fits = labels.shape == (pred.shape[:-1] if as_index else pred.shape)
     if scores is not None:
-        require_tensor('the scores of target', scores, pred)
+        scores = as_tensor('the scores of target', scores, pred)
         fits = as_index and fits and scores.shape == labels.shape
     if not fits:
         came = f'{tuple(labels.shape)}'
@@ -65,14 +71,22 @@ def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> 
     return soft.masked_fill((labels == ignore_index).unsqueeze(-1), ignore_index)
 
 
-def fit_weight(weight: Tensor, pred: Tensor) -> Tensor:
+def fit_weight(weight: Tensor, pred: Tensor, check: bool) -> Tensor:
     """``weight`` as a shape that broadcasts against ``pred (..., C)`` without repeating it.
+
+    Args:
+        weight: a tensor, a numpy array or a list of numbers.
+        pred: logits ``(..., C)``.
+        check: look at the values, which synchronises a GPU.
 
     Raises:
         TypeError: for what is no tensor.
-        ValueError: for another shape or device.
+        ValueError: for another shape or device; if ``check``, for a weight
+            that is negative or not finite.
     """
-    require_tensor('weight', weight, pred)
+    weight = as_tensor('weight', weight, pred)
+    if check:
+        check_weight(weight)
     if weight.shape == pred.shape:
         return weight
     if weight.shape == pred.shape[:-1]:
@@ -81,8 +95,9 @@ def fit_weight(weight: Tensor, pred: Tensor) -> Tensor:
         return weight
     if weight.dim() == 1 and weight.numel() == pred.numel():
         return weight.reshape(pred.shape)
-    raise ValueError(f'weight has shape {tuple(weight.shape)}, but pred has {tuple(pred.shape)}: '
-                     f'expected {tuple(pred.shape[:-1])}, {tuple(pred.shape)} or '
+    turned = ', and it is transposed' if weight.shape == pred.shape[::-1] else ''
+    raise ValueError(f'weight has shape {tuple(weight.shape)}, but pred has {tuple(pred.shape)}'
+                     f'{turned}: expected {tuple(pred.shape[:-1])}, {tuple(pred.shape)} or '
                      f'({pred.numel()},)')
 
 
@@ -148,6 +163,47 @@ def target_error(targets: Tensor, position: int, num_classes: int, ignore_index:
             meaning = f'whole numbers; {meaning}'
     return ValueError(f'{name} {value:g} at position {where}: expected 0 to {high} ({meaning}), '
                       f'or ignore_index {ignore_index}')
+
+
+def check_weight(weight: Tensor) -> None:
+    """Raise ValueError for a weight that is negative or not finite; synchronises a GPU."""
+    if weight.numel() == 0 or weight.dtype == torch.bool:
+        return
+    low, high = weight.detach().aminmax()  # NaN if there is one
+    if not (low >= 0 and high < math.inf):
+        values = weight.detach().reshape(-1)
+        position = int((~((values >= 0) & (values < math.inf))).nonzero()[0])
+        where = [int(i) for i in np.unravel_index(position, tuple(weight.shape))]
+        raise ValueError(f'weight {values[position].item():g} at position {where}: expected '
+                         'finite numbers >= 0')
+
+
+def check_probabilities(pred: Tensor) -> None:
+    """Raise ValueError for what can not be a probability; NaN passes. Synchronises a GPU."""
+    bad = (pred < 0) | (pred > 1)
+    if bad.any():
+        value = pred[bad][0].item()
+        raise ValueError(f'pred has the value {value:g}, but activated=True says that it holds '
+                         'probabilities: expected 0 to 1, or logits with activated=False')
+
+
+def as_tensor(name: str, value: object, pred: Tensor) -> Tensor:
+    """A tensor of real numbers on the device of ``pred``, of a numpy array or a list too."""
+    if isinstance(value, (np.ndarray, np.generic)) or (
+            isinstance(value, (list, tuple)) and _is_numbers(value)):
+        try:
+            value = torch.as_tensor(value, device=pred.device)
+        except (TypeError, ValueError) as error:  # of objects, or rows of different lengths
+            raise TypeError(f'{name} is {_describe(value)}, which make no tensor ({error}): '
+                            'expected a tensor') from None
+    require_tensor(name, value, pred)
+    return value
+
+
+def _is_numbers(values: Sequence[object]) -> bool:
+    """Whether a list holds numbers, or lists of them."""
+    return len(values) > 0 and all(
+        _is_numbers(v) if isinstance(v, (list, tuple)) else isinstance(v, Real) for v in values)
 
 
 def require_tensor(name: str, value: object, pred: Tensor, floating: bool = False) -> None:

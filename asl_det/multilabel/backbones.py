@@ -73,7 +73,7 @@ class Backbone(BaseModule):
             rest = given[len(names):]
         else:
             used, rest = self.split(weights)
-        load_weights(self.model, used, checkpoint, partial=False, not_used=rest,
+        load_weights(self.model, used, checkpoint, take='all', not_used=rest,
                      hint=f'give weights of this network (match={match!r})')
 
     def _part(self, name: str) -> nn.Module:

@@ -74,7 +74,7 @@ class MultiLabelClassifier(BaseModel):
         if checkpoint:
             content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
             load_weights(self, self.own_names(weights_of(content, checkpoint)), checkpoint,
-                         partial=False, hint='give weights of this network, or use load_from')
+                         take='all', hint='give weights of this network, or use load_from')
             for part in self.children():
                 part.is_init = True  # or a training would initialise mmdet's backbones anew
 

@@ -20,6 +20,7 @@ from asl_det.identity import differences, hold
 from asl_det.multilabel.backbones import replace_by_identity
 from asl_det.multilabel.datasets import MultiLabelDataset
 from asl_det.multilabel.datasets.base import shorten
+from asl_det.multilabel.datasets.files import read_json
 from asl_det.multilabel.transforms import FEATURES, feature_path
 from asl_det.registry import DATASETS, MODELS
 
@@ -131,7 +132,7 @@ def _check_record(folder: Path, record: Dict[str, Any]) -> None:
     """Refuse a folder with features made with something else."""
     path = folder / FEATURES
     if path.exists():
-        changes = differences(json.loads(path.read_text()), record)
+        changes = differences(read_json(path), record)
     else:
         changes = ['it has no features.json'] * any(folder.glob('*/*.npy'))
     if changes:

@@ -176,7 +176,10 @@ def read_scores(path: Union[str, Path]) -> Tuple[np.ndarray, np.ndarray, List[st
     try:
         with np.load(path) as saved:
             return saved['scores'], saved['targets'], saved['classes'].tolist()
-    except (ValueError, KeyError, OSError, TypeError, zipfile.BadZipFile) as error:
+    except zipfile.BadZipFile as error:
+        raise UserError(f'{path} is cut off or no npz file ({error}): write it again with '
+                        'tools/test.py CONFIG CHECKPOINT --out results.json') from None
+    except (ValueError, KeyError, OSError, EOFError, TypeError) as error:
         raise UserError(f'{path} has no scores as tools/test.py writes them: {error}') from None
 
 

@@ -71,7 +71,7 @@ class LoadFeatures(BaseTransform):
         mirror: probability of the features of the mirrored image.
 
     Raises:
-        UserError: if an image has no features there.
+        UserError: if an image has no features there, or a file is broken.
     """
 
     def __init__(self, folder: str, mirror: float = 0.0) -> None:
@@ -85,6 +85,9 @@ class LoadFeatures(BaseTransform):
         except FileNotFoundError:
             raise UserError(f'{results["img_path"]} has no features in {self.folder}: make them '
                             f'with python tools/cache_features.py CONFIG {self.folder}') from None
+        except (ValueError, EOFError, OSError) as error:
+            raise UserError(f'{path}, the features of {results["img_path"]}, is cut off or broken '
+                            f'({error}): delete it and run tools/cache_features.py again') from None
         chosen = mirrored if np.random.random() < self.mirror else as_is
         results['img'] = np.array(chosen).transpose(1, 2, 0)
         results['img_shape'] = results['img'].shape[:2]

@@ -6,7 +6,7 @@ from typing import Any, Iterable, List, Tuple
 
 from rich.console import Console
 
-from asl_det.errors import UserError
+from asl_det.errors import PreflightError
 
 SHOWN = 3  # findings of one rule and file; the rest is counted
 
@@ -67,10 +67,10 @@ class Report:
             console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def raise_errors(self) -> None:
-        """Raise UserError with every error, if there is one."""
+        """Raise PreflightError with every error, if there is one."""
         if self.errors:
             first, *others = [line for line in self.lines() if not line.startswith('warning')]
-            raise UserError('\n'.join([first.removeprefix('error: '), *others]))
+            raise PreflightError('\n'.join([first.removeprefix('error: '), *others]))
 
 
 def _group(finding: Finding) -> Tuple[Any, ...]:

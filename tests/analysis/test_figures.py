@@ -48,3 +48,20 @@ def test_runs_are_drawn_side_by_side_and_resumed_records_count_once(tmp_path):
     assert all(f.stat().st_size > 5000 for f in files)
     with pytest.raises(UserError, match='ProbabilityMonitorHook'):
         plot_training({'none': tmp_path}, tmp_path / 'figure')
+
+
+@pytest.mark.parametrize('content, says', [
+    ('', 'has no record with prob_pos and prob_neg'),
+    ('{"step": 1, "prob_pos": 0.5}\n', 'has no record with prob_neg'),
+    ('{"step": 1, "prob_pos": "0.5"}\n', "step 1: prob_pos is '0.5': expected a number"),
+    ('{"step": 1, "prob_pos": null}\n', 'prob_pos is None'),
+    ('{"step": 1}\n[]\n', 'line 2: expected a json object with a step')])
+def test_records_that_can_not_be_drawn_are_named(tmp_path, content, says):
+    (tmp_path / 'probabilities.jsonl').write_text(content)
+    with pytest.raises(UserError, match=says):
+        plot_training({'run': tmp_path}, tmp_path / 'figure')
+
+
+def test_no_run_is_left_out_of_a_figure(tmp_path):
+    with pytest.raises(UserError, match='8 runs: expected at most 7'):
+        plot_training({str(i): tmp_path for i in range(8)}, tmp_path / 'figure')

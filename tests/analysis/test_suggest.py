@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
 from scipy.stats import spearmanr
 
 from asl_det.analysis.suggest import (
@@ -125,6 +126,16 @@ def test_scores_that_are_no_probabilities_of_these_labels_are_refused():
         suggest(scores[:5], targets)
     with pytest.raises(UserError, match='needs both'):
         suggest(scores, np.zeros_like(targets))
+    broken = scores.copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(UserError, match=r'1 of \d+ scores are NaN .* the first at .3, 1.'):
+        suggest(broken, targets)
+    with pytest.raises(UserError, match='expected probabilities; of logits take the sigmoid'):
+        suggest(np.log(scores / (1 - scores)), targets)
+    with pytest.raises(UserError, match='targets have the values .*2'):
+        suggest(scores, targets * 2)
+    with pytest.raises(UserError, match='there are no scores'):
+        suggest(scores[:0], targets[:0])
 
 
 def test_the_balance_is_drawn_with_and_without_scores(tmp_path):
@@ -146,3 +157,13 @@ def test_label_statistics_count_what_the_file_says(tmp_path):
     assert found['positives'].tolist() == [1, 2, 0] and found['positives_per_image'] == 1
     assert found['negatives'].tolist() == [2, 1, 3] and found['unknown'].sum() == 0
     assert found['images_by_positives'] == [1, 1, 1]
+
+
+def test_labels_of_another_task_are_refused(tmp_path):
+    (tmp_path / 'a.json').write_text(json.dumps(dict(
+        images=[dict(id=1, file_name='a.png', width=8, height=8)], annotations=[],
+        categories=[dict(id=1, name='cat')])))
+    data = CocoDataset(ann_file=str(tmp_path / 'a.json'), metainfo=dict(classes=('cat',)),
+                       data_prefix=dict(img=''), pipeline=[])
+    with pytest.raises(UserError, match='expected a config of a multi-label classifier'):
+        label_statistics(data)

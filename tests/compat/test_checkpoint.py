@@ -143,14 +143,14 @@ def test_a_damaged_checkpoint_is_named(tmp_path, record, keep, zipped):
     path = tmp_path / 'cut.pth'
     torch.save(record, path, _use_new_zipfile_serialization=zipped)
     path.write_bytes(path.read_bytes()[:int(keep * path.stat().st_size)])
-    with pytest.raises(UserError, match='cut.pth can not be read: it is damaged'):
+    with pytest.raises(UserError, match='cut.pth (can not be read: it is damaged|is empty)'):
         load_checkpoint(torch.nn.Linear(1, 1), str(path))
 
 
 @pytest.mark.parametrize('content', [b'<html>404</html>', b'PK\x03\x04 and no archive', b'\0' * 99])
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
     (tmp_path / 'page.pth').write_bytes(content)
-    with pytest.raises(UserError, match='page.pth can not be read: it is damaged or not made by'):
+    with pytest.raises(UserError, match='page.pth (can not be read: it is damaged|is an HTML)'):
         load_from_local(str(tmp_path / 'page.pth'))
 
 

@@ -56,10 +56,26 @@ def test_other_settings_for_the_same_folder_are_refused(tmp_path):
 def test_an_interrupted_run_is_made_again(tmp_path):
     make(tmp_path)
     whole = contents(tmp_path)
-    (tmp_path / 'instances_train.json').unlink()
+    (tmp_path / 'instances_train.json').rename(tmp_path / 'instances_train.partial')
     (tmp_path / 'train' / '000003.png').write_bytes(b'cut off')
     assert make(tmp_path)
     assert contents(tmp_path) == whole
+
+
+@pytest.mark.parametrize('file, content, says', [
+    ('train/000003.png', 'a photo', 'train holds files that are not of a digits data set'),
+    ('val', 'a file', 'val holds files that are not'),
+    ('instances_val.json', '{"images": []}', 'is there and is not of a digits data set'),
+    ('instances_train.json', '{"info": {"description": "COCO"}}', 'is not of a digits data set'),
+    ('instances_train.json', '[]', 'is not of a digits data set'),
+    ('instances_train.json', '{"info": ', 'cut off')])
+def test_data_of_others_is_never_written_over(tmp_path, file, content, says):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=says):
+        make(tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_splits_share_no_scan():

@@ -260,8 +260,8 @@ def test_arguments_of_another_type_are_named(make, name, value):
 def test_what_is_no_tensor_is_named(make):
     loss, x, y = make(), torch.zeros(2, 3), torch.tensor([0, 1])
     for name, args in [('pred', ([[0.0]], y)), ('pred', (None, y)), ('pred', (x.long(), y)),
-                       ('target', (x, None)), ('target', (x, [0, 1, 2])),
-                       ('weight', (x, y, [1.0, 1.0])), ('weight', (x, y, 'no'))]:
+                       ('target', (x, None)), ('target', (x, 'one')),
+                       ('weight', (x, y, [1.0, None])), ('weight', (x, y, 'no'))]:
         with pytest.raises(TypeError, match=f'^{name} .*expected'):
             loss(*args)
 

@@ -186,6 +186,11 @@ def test_mistakes_are_said(images):
         cache_features(make_config(images, freeze=()), images / 'features')
     with pytest.raises(UserError, match='tools/cache_features.py'):
         LoadFeatures('nowhere')(dict(img_path=str(images / 'val' / '0.png')))
+    path = feature_path(images / 'features', images / 'val' / '0.png')
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'x')
+    with pytest.raises(UserError, match='0.png, is cut off or broken'):
+        LoadFeatures(str(images / 'features'))(dict(img_path=str(images / 'val' / '0.png')))
     with pytest.raises(UserError, match='is not where the network begins: .* act1, maxpool'):
         cache_features(make_config(images, freeze=('conv1', 'bn1', 'layer1')), images / 'others')
     assert [p.name for p in (images / 'others').iterdir()] == ['.lock']

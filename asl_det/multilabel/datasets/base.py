@@ -1,6 +1,5 @@
 """What every multi-label data set shares, and OpenMMLab's json format."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
@@ -11,7 +10,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import read_lines, read_text
+from asl_det.multilabel.datasets.files import read_json, read_lines
 from asl_det.registry import DATASETS
 
 Record = Dict[str, Any]
@@ -49,6 +48,9 @@ class MultiLabelDataset(BaseDataset):
             and label.
     """
 
+    # A list, where mistakes in single rows are gathered (preflight) and do not end the reading.
+    mistakes: Optional[List[UserError]] = None
+
     def __init__(self, *args: Any, broken_images: str = 'error', **kwargs: Any) -> None:
         if broken_images not in ('error', 'skip'):
             raise UserError(f"broken_images={broken_images!r}: expected 'error' or 'skip'")
@@ -74,21 +76,25 @@ class MultiLabelDataset(BaseDataset):
         rows = content['data_list']
         labelled = not self.test_mode or not all(isinstance(row, dict) and 'gt_label' not in row
                                                  for row in rows)
-        records = []
+        records, pairs = [], set()
         for i, row in enumerate(rows):
             where = f'{self.ann_file}: data_list[{i}]'
             if not (isinstance(row, dict) and isinstance(row.get('img_path'), str)
                     and (not labelled or isinstance(row.get('gt_label'), list))):
-                raise UserError(f'{where}: expected img_path and a list gt_label, got {row}')
+                self._mistake(f'{where}: expected img_path and a list gt_label, got {row}')
+                continue
             if not labelled:
                 records.append(self._record(row['img_path'], None))
                 continue
-            check_indices(row['gt_label'], len(given), f'{where} ({row["img_path"]})')
+            wrong = wrong_indices(row['gt_label'], len(given))
+            if wrong:
+                self._mistake(f'{where} ({row["img_path"]}): {wrong}')
+                continue
             labels = {index[label] for label in row['gt_label']} - {None}
             records.append(self._record(row['img_path'], labels))
+            pairs.add(tuple(row['gt_label']))
         # Of two classes a pair may be either; but indices would not come in both orders.
-        pairs = {tuple(row['gt_label']) for row in rows} if labelled and len(given) == 2 else set()
-        if pairs == {(0, 1), (1, 0)}:
+        if len(given) == 2 and {(0, 1), (1, 0)} == pairs:
             raise UserError(f'{self.ann_file}: gt_label is one-hot: expected the indices of the '
                             'present classes, [1] in place of [0, 1]')
         return records
@@ -108,6 +114,12 @@ class MultiLabelDataset(BaseDataset):
         if unknown:
             record['unknown'] = sorted(unknown)
         return record
+
+    def _mistake(self, message: str) -> None:
+        """Raise UserError for a mistake in one row, or gather it; the row is left out then."""
+        if self.mistakes is None:
+            raise UserError(message)
+        self.mistakes.append(UserError(message))
 
     def _set_classes(self, found: Optional[Sequence[str]], how: str = '') -> None:
         """Settle the class names: those of ``metainfo``, else those ``found`` in the files."""
@@ -136,11 +148,7 @@ class MultiLabelDataset(BaseDataset):
         return self._index[name]
 
     def _read_json(self) -> Any:
-        text = read_text(self.ann_file)
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise UserError(f'{self.ann_file} is no json: {error}') from error
+        return read_json(self.ann_file)
 
     # What all share.
 
@@ -210,18 +218,23 @@ class MultiLabelDataset(BaseDataset):
         return [r for r, ok in zip(records, whole, strict=True) if ok]
 
 
-def check_indices(labels: Sequence[Any], num_classes: int, where: str) -> None:
-    """Raise UserError unless these are indices of classes."""
+def wrong_indices(labels: Sequence[Any], num_classes: int) -> str:
+    """Why these are no indices of classes, or ''."""
     for label in labels:
         if type(label) is not int:  # a bool is an int
-            raise UserError(f'{where}: gt_label {label!r}: expected the indices of the present '
-                            f'classes, whole numbers from 0 to {num_classes - 1}')
+            return (f'gt_label {label!r}: expected the indices of the present classes, whole '
+                    f'numbers from 0 to {num_classes - 1}')
         if not 0 <= label < num_classes:
-            raise UserError(f'{where}: gt_label {label!r}: labels go from 0 to {num_classes - 1}')
-    if 1 < num_classes == len(labels) and set(labels) <= {0, 1} and len(set(labels)) < len(labels):
+            return f'gt_label {label!r}: labels go from 0 to {num_classes - 1}'
+    if len(set(labels)) == len(labels):
+        return ''
+    if 1 < num_classes == len(labels) and set(labels) <= {0, 1}:
         here = shorten([i for i, label in enumerate(labels) if label])
-        raise UserError(f'{where}: gt_label {shorten(labels)} is one-hot: expected the indices of '
-                        f'the present classes, here [{here}]')
+        return (f'gt_label {shorten(labels)} is one-hot: expected the indices of the present '
+                f'classes, here [{here}]')
+    return (f'gt_label {shorten(labels)}: expected the indices of the present classes, each once'
+            + (f' (one-hot labels would have {num_classes} numbers)'
+               if set(labels) <= {0, 1} else ''))
 
 
 def decodes(path: str) -> bool:

@@ -37,8 +37,8 @@ class LabelLinesDataset(MultiLabelDataset):
             if path not in records:
                 records[path], first[path] = record, number
             elif self.repeated == 'error':
-                raise UserError(f"{self.ann_file}, line {number}: {image} is on line {first[path]} "
-                                "too: remove one, or set repeated='join' to unite their labels")
+                self._mistake(f"{self.ann_file}, line {number}: {image} is on line {first[path]} "
+                              "too: remove one, or set repeated='join' to unite their labels")
             else:
                 joined += 1
                 records[path]['positives'] = sorted({*records[path]['positives'],
@@ -74,9 +74,15 @@ class CSVMultiLabelDataset(LabelLinesDataset):
         self._set_classes(None)
         rows = list(csv_rows(self.ann_file))[self.header:]
         labelled = not self.test_mode or any(len(row) > 1 for _, row in rows)
-        return self._records(
-            (number, row[0].strip(), self._parse(number, row) if labelled else None)
-            for number, row in rows)
+        lines = []
+        for number, row in rows:
+            try:
+                labels = self._parse(number, row) if labelled else None
+            except UserError as error:
+                self._mistake(str(error))
+            else:
+                lines.append((number, row[0].strip(), labels))
+        return self._records(lines)
 
     def _parse(self, number: int, row: Sequence[str]) -> Iterable[int]:
         where = f'{self.ann_file}, line {number}'
@@ -118,10 +124,14 @@ class NUSWIDEDataset(LabelLinesDataset):
         for number, row in rows:
             where = f'{self.ann_file}, line {number}'
             if len(row) != len(header):
-                raise UserError(f'{where}: expected the columns {", ".join(header)}, got '
-                                f'{len(row)}: {",".join(row)}')
+                self._mistake(f'{where}: expected the columns {", ".join(header)}, got '
+                              f'{len(row)}: {",".join(row)}')
+                continue
             image, labels, split = row[index:]
-            lines.append((number, image, self._parse(labels, where), split.strip()))
+            try:
+                lines.append((number, image, self._parse(labels, where), split.strip()))
+            except UserError as error:
+                self._mistake(str(error))
         splits = sorted({split for *_, split in lines})
         if self.split not in splits:
             raise UserError(f'{self.ann_file}: no line belongs to split {self.split!r}; the file '

@@ -71,19 +71,20 @@ class OpenImagesMultiLabelDataset(MultiLabelDataset):
                 image, name, confidence = (row[c] for c in columns)
                 present = {'1': True, '1.0': True, '0': False, '0.0': False}[confidence]
             except (IndexError, KeyError):
-                raise UserError(f'{self.ann_file}, line {number}: expected an image, a label and '
-                                f'the confidence 0 or 1, got {",".join(row)}') from None
+                self._mistake(f'{self.ann_file}, line {number}: expected an image, a label and '
+                              f'the confidence 0 or 1, got {",".join(row)}')
+                continue
             label = index.get(name)
             positives, negatives = images.setdefault(image, ([], []))
             if label is None:
                 if not self.trainable_classes:
-                    raise UserError(f'{self.ann_file}, line {number}: unknown label {name!r}')
+                    self._mistake(f'{self.ann_file}, line {number}: unknown label {name!r}')
                 left_out += 1
                 continue
             if self.contradictions == 'error' and label in (negatives if present else positives):
-                raise UserError(f'{self.ann_file}, line {number}: {name} is both present and '
-                                f'absent in {image}: remove one of the lines, or set '
-                                "contradictions='unknown'")
+                self._mistake(f'{self.ann_file}, line {number}: {name} is both present and '
+                              f'absent in {image}: remove one of the lines, or set '
+                              "contradictions='unknown'")
             (positives if present else negatives).append(label)
         if left_out:
             print_log(f'{self.ann_file}: {left_out} labels of classes that '

@@ -58,7 +58,13 @@ class VOCMultiLabelDataset(MultiLabelDataset):
         if 'ann_path' not in self.data_prefix:
             return [self._record(self._file(name, '', images, self.ann_file), None)
                     for name in names]
-        return [self._read_image(name, images) for name in names]
+        records = []
+        for name in names:
+            try:
+                records.append(self._read_image(name, images))
+            except UserError as error:
+                self._mistake(str(error))
+        return records
 
     def _name(self, line: str, images: Dict[str, List[str]]) -> str:
         column = re.fullmatch(r'(.*?)\s+(-1|0|1)', line)

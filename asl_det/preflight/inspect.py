@@ -1,0 +1,153 @@
+"""From the config of a data set to what its annotation file holds."""
+
+import json
+import os
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from asl_det.errors import UserError
+from asl_det.multilabel.datasets import CocoMultiLabelDataset, MultiLabelDataset
+from asl_det.preflight.coco import read_coco
+from asl_det.preflight.contents import Contents
+from asl_det.preflight.finding import Finding
+from asl_det.preflight.names import Names, check_counts, configured_classes
+from asl_det.preflight.table import as_findings
+from asl_det.preflight.voc import read_voc
+from asl_det.registry import DATASETS
+
+_SEEN: Dict[Tuple[Any, ...], Contents] = {}  # checks of labels and of images read a file once
+MOST_SEEN = 16
+
+
+def inspect(place: str, dataset: Dict[str, Any]) -> Contents:
+    """What the annotations of a data set hold, and what is wrong with them.
+
+    mmdet's COCO and VOC and all multi-label data sets are read here. Any other
+    is built, and the error that it ends with is the finding.
+
+    Args:
+        place: dotted key, which begins with the split.
+        dataset: config of a data set without wrappers, whose file is there.
+    """
+    path = annotation_file(dataset)
+    stamp = os.stat(path)
+    key = (place, json.dumps(dataset, default=repr, sort_keys=True), os.getcwd(),
+           stamp.st_mtime_ns, stamp.st_size)
+    if key not in _SEEN:
+        while len(_SEEN) >= MOST_SEEN:
+            del _SEEN[next(iter(_SEEN))]
+        _SEEN[key] = _inspect(place, dataset, path)
+    return _SEEN[key]
+
+
+def annotation_file(dataset: Dict[str, Any]) -> str:
+    """The file that ``ann_file`` names under ``data_root``, or ''."""
+    path = dataset.get('ann_file') or ''
+    return path if '://' in path else os.path.join(dataset.get('data_root') or '', path)
+
+
+def is_local(dataset: Dict[str, Any]) -> bool:
+    """Whether the annotations are a file, or folder, that is there; storage backends are not."""
+    return bool(dataset.get('ann_file')) and not dataset.get('backend_args') and os.path.exists(
+        annotation_file(dataset))
+
+
+def _inspect(place: str, dataset: Dict[str, Any], path: str) -> Contents:
+    kind = _class_of(dataset)
+    if kind is None:
+        return Contents()
+    split = place.partition('_')[0]
+    found, classes = configured_classes(place, dataset.get('metainfo'), _default_classes(kind),
+                                        texts=not issubclass(kind, MultiLabelDataset))
+    if any(f.error for f in found):
+        return Contents(found)
+    if not issubclass(kind, MultiLabelDataset):
+        if _reads_coco(kind):
+            result = read_coco(path, classes, image_folder(dataset), split=split, place=place)
+        elif _reads_voc(kind):
+            result = read_voc(path, classes or (), dataset, split=split, place=place)
+        else:
+            result = _build(dataset, kind, place)
+    elif issubclass(kind, CocoMultiLabelDataset):
+        result = read_coco(path, classes, image_folder(dataset), split='test' if dataset.get(
+            'test_mode') and split != 'val' else split, boxes=False, place=place)
+    else:
+        result = _read_multilabel(dataset, path, split)
+    result.findings[:0] = found
+    return result
+
+
+def image_folder(dataset: Dict[str, Any]) -> str:
+    """The folder of the images: ``img`` or ``img_path`` of ``data_prefix`` under ``data_root``."""
+    prefix = dataset.get('data_prefix') or {}
+    return os.path.join(dataset.get('data_root') or '', prefix.get('img') or prefix.get(
+        'img_path') or '')
+
+
+def _class_of(dataset: Dict[str, Any]) -> Any:
+    kind = dataset.get('type')
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    return kind if isinstance(kind, type) and issubclass(kind, BaseDataset) else None
+
+
+def _default_classes(kind: type) -> Names:
+    return kind.METAINFO.get('classes')
+
+
+def _reads_coco(kind: Any) -> bool:
+    """Whether a data set reads COCO json as mmdet's own does."""
+    coco = DATASETS.get('CocoDataset')
+    return issubclass(kind, coco) and all(getattr(kind, name) is getattr(coco, name) for name in (
+        'load_data_list', 'parse_data_info', 'COCOAPI'))
+
+
+def _reads_voc(kind: Any) -> bool:
+    voc = DATASETS.get('XMLDataset')
+    return issubclass(kind, voc) and all(getattr(kind, name) is getattr(voc, name) for name in (
+        'load_data_list', 'parse_data_info', '_parse_instance_info'))
+
+
+def _read_multilabel(dataset: Dict[str, Any], path: str, split: str) -> Contents:
+    """The reader itself, with the mistakes in all rows."""
+    result = Contents()
+    try:
+        data = DATASETS.build(dict(dataset, pipeline=[], lazy_init=True, broken_images='error'))
+        data.mistakes = []
+        try:
+            data.data_list = data.load_data_list()
+        finally:
+            result.findings += as_findings('labels', path, data.mistakes)
+        result.images = [record['img_path'] for record in data.data_list]
+        result.classes = tuple(data.classes)
+        positives = [label for record in data.data_list for label in record['positives']]
+        result.counts = np.bincount(np.array(positives, np.int64), minlength=len(result.classes))
+        if not data.mistakes:
+            data.filter_data()
+        if result.counts.any() or not data.test_mode:
+            result.findings += check_counts(path, result.classes, result.counts, split, 'image')
+    except UserError as error:
+        result.findings += as_findings('labels', path, [error])
+    return result
+
+
+def _build(dataset: Dict[str, Any], kind: type, place: str) -> Contents:
+    """A data set that only its own class can read."""
+    result = Contents()
+    try:
+        data = kind(**{k: v for k, v in dataset.items() if k != 'type'} | dict(
+            pipeline=[], lazy_init=False))
+        result.images = [data.get_data_info(i).get('img_path') for i in range(len(data))]
+        result.classes = tuple(data.metainfo.get('classes') or ())
+        if not len(data):
+            raise UserError('no image is left')
+    except Exception as error:  # whatever a reader fails with
+        result.findings.append(Finding(
+            'data set', place, f'{kind.__name__} can not read {annotation_file(dataset)} '
+            f'({type(error).__name__}: {error}): check that the file has the format of this type'))
+    return result
+
+
+def image_files(contents: Contents) -> List[str]:
+    return [name for name in contents.images if isinstance(name, str) and name]

@@ -1,0 +1,59 @@
+"""The network of a config, built to be looked at."""
+
+import copy
+from typing import Any, Dict, Iterator, Optional
+
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from asl_det.preflight.finding import Finding
+from asl_det.preflight.run import Run
+from asl_det.registry import MODELS
+
+NOT_LOADED = ('checkpoint', 'pretrained', 'weights')
+
+
+def check_model(run: Run) -> Iterator[Finding]:
+    """The network can be built; only in a check of its own, a training builds it anyway."""
+    if run.purpose == 'check' and build_model(run) is None and 'model' in run.cfg:
+        error = run.memo['model error']
+        yield Finding('model', f'{run.config}: model', 'can not be built: '
+                      f'{" ".join(str(error).split()) or type(error).__name__}',
+                      error=not isinstance(error, ConnectionError))
+
+
+def build_model(run: Run) -> Optional[nn.Module]:
+    """The network without its pretrained weights, built once; None if that fails."""
+    if 'model' not in run.memo:
+        init_default_scope(run.cfg.get('default_scope') or 'mmdet')
+        try:
+            run.memo['model'] = MODELS.build(without_weights(run.cfg.model))
+        except Exception as error:
+            run.memo['model'], run.memo['model error'] = None, error
+    return run.memo['model']
+
+
+def build_part(node: Dict[str, Any]) -> Optional[nn.Module]:
+    """A part of a network without its weights; None if it can not be built alone."""
+    try:
+        return MODELS.build(without_weights(node))
+    except Exception:
+        return None
+
+
+def without_weights(node: Any) -> Any:
+    """A copy of a config of a network that loads no checkpoint."""
+    if isinstance(node, dict):
+        kept = {k: without_weights(v) for k, v in node.items() if not is_pretrained(k, v)}
+        return type(node)(kept)
+    if isinstance(node, (list, tuple)):
+        return type(node)(without_weights(v) for v in node)
+    return copy.deepcopy(node)
+
+
+def is_pretrained(key: str, value: Any) -> bool:
+    """Whether a key of a network's config names weights that it loads."""
+    if key == 'init_cfg':
+        return isinstance(value, dict) and value.get('type') in ('Pretrained', 'PretrainedInit')
+    # torchvision's weights are a name
+    return key in NOT_LOADED and isinstance(value, (str, bool))

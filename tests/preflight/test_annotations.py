@@ -1,0 +1,304 @@
+"""Mistakes in the data of a config, found through the check of a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_files import coco, write
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from PIL import Image
+
+import asl_det
+from asl_det.engine import load_config
+from asl_det.preflight.annotations import check_annotations
+from asl_det.preflight.finding import collect
+from asl_det.preflight.images import check_images
+from asl_det.preflight.run import Run
+from asl_det.registry import DATASETS
+
+SHARED = Path(asl_det.__file__).parents[1] / '../shared/data'
+
+
+def lines_of(cfg, check=check_annotations, purpose='train', error=True):
+    cfg = cfg if isinstance(cfg, Config) else Config(cfg)
+    report = collect(check(Run(cfg, 'config.py', purpose)))
+    return [str(f) for f in (report.errors if error else report.warnings)]
+
+
+def detection(root, train, val=None, **evaluator):
+    """A config of two COCO data sets; ``train`` and ``val`` change the first and the second."""
+    def dataset(file, more):
+        return dict(type='CocoDataset', data_root=str(root), ann_file=file,
+                    data_prefix=dict(img=''), metainfo=dict(classes=('cat', 'dog')),
+                    pipeline=[]) | more
+    return dict(train_dataloader=dict(dataset=dataset('train.json', train)),
+                val_dataloader=dict(dataset=dataset('val.json', val or {})),
+                val_evaluator=dict(type='CocoMetric', ann_file=f'{root}/val.json') | evaluator)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ('train.json', 'val.json'):
+        write(tmp_path / name, coco())
+    (tmp_path / 'images').mkdir()
+    return tmp_path
+
+
+CONFIGS = {
+    'one class as text': (dict(metainfo=dict(classes='ship')), "'ship' is a text, whose letters "
+                          "would be 4 classes, and no file: write ('ship',)"),
+    'capitals': (dict(metainfo=dict(CLASSES=('cat', 'dog'))), 'has CLASSES and no classes'),
+    'a list for metainfo': (dict(metainfo=['cat']), "['cat']: expected dict(classes=(...))"),
+    'classes as a number': (dict(metainfo=dict(classes=2)), '2: expected a sequence of names'),
+    'classes that are numbers': (dict(metainfo=dict(classes=(3, 5))), '3, 5: expected texts'),
+    'a class twice': (dict(metainfo=dict(classes=('cat', 'cat'))), 'cat stands there twice'),
+    'the classes of COCO': (dict(metainfo={}), '... (78 in all) are not in'),
+    'none of the names': (dict(metainfo=dict(classes=('a', 'b'))), 'none of these 2 names'),
+    'another order': (dict(metainfo=dict(classes=('dog', 'cat'))), "class 0 is 'cat' there"),
+    'a folder': (dict(ann_file='images'), 'images: can not be read: Is a directory'),
+}
+
+
+@pytest.mark.parametrize('change, says', CONFIGS.values(), ids=CONFIGS)
+def test_mistakes_in_the_config_of_a_data_set(root, change, says):
+    lines = lines_of(detection(root, change))
+    assert any(says in line for line in lines), lines
+
+
+def test_right_data_has_no_findings(root):
+    cfg = detection(root, {})
+    assert lines_of(cfg) == lines_of(cfg, error=False) == []
+
+
+def test_a_file_that_changed_is_read_again(root):
+    cfg = detection(root, {})
+    assert lines_of(cfg) == []
+    content = coco()
+    content['annotations'][0]['category_id'] = 5
+    write(root / 'train.json', content)
+    assert 'category_id 5' in lines_of(cfg)[0]
+
+
+def test_every_mistake_of_every_file_is_said_at_once(root):
+    content = coco()
+    content['annotations'][0]['bbox'] = [1, 2, 3]
+    content['images'][0].pop('height')
+    write(root / 'train.json', content)
+    write(root / 'val.json', 'x')
+    lines = lines_of(detection(root, {}))
+    assert len(lines) == 3 and {'bbox' in lines[1], 'height' in lines[0],
+                                'no json' in lines[2]} == {True}
+
+
+def test_a_validation_set_with_categories_in_another_order_or_missing(root):
+    write(root / 'val.json', coco(names=('dog', 'cat')))
+    line, = lines_of(detection(root, {}))
+    assert 'val_dataloader.dataset.metainfo.classes' in line and "0 is 'dog' there" in line
+    write(root / 'val.json', coco(names=('cat',)))
+    line, = lines_of(detection(root, {}))
+    assert "'dog' is not in" in line and 'val.json' in line
+
+
+def test_data_sets_whose_classes_differ(root):
+    def multilabel(classes, **more):
+        return dict(type='CocoMultiLabelDataset', data_prefix=dict(img_path=''),
+                    metainfo=dict(classes=classes), **more)
+    cfg = detection(root, multilabel(('cat', 'dog')), multilabel(('dog', 'cat')))
+    line, = lines_of(cfg)
+    assert "the same in another order: class 0 is 'dog', there 'cat'" in line
+    cfg = detection(root, multilabel(('cat', 'dog')), multilabel(('dog',)))
+    assert 'cat only there' in lines_of(cfg)[0]
+
+
+def test_validation_without_objects_of_a_class_is_a_warning(root):
+    content = coco()
+    for annotation in content['annotations']:
+        annotation['category_id'] = 1
+    write(root / 'val.json', content)
+    line, = lines_of(detection(root, {}), error=False)
+    assert 'dog: has no object, so that its AP is not known' in line
+
+
+def test_the_evaluator_reads_the_file_of_the_data_set(root):
+    line, = lines_of(detection(root, {}, ann_file=f'{root}/train.json'))
+    assert line.startswith('error: config.py: val_evaluator.ann_file: ')
+    assert 'is not the file of the data set' in line
+
+
+def test_a_data_set_that_only_its_own_class_reads_is_built(root):
+    @DATASETS.register_module(force=True)
+    class OwnFormat(BaseDataset):
+        def load_data_list(self):
+            return [dict(img_path=row['image']) for row in json.loads(
+                Path(self.ann_file).read_text())]
+
+    (root / 'own.json').write_text('[{"image": "a"}, {"img": "b"}]')
+    cfg = detection(root, dict(type='OwnFormat', ann_file='own.json', data_prefix={}))
+    assert "OwnFormat can not read" in lines_of(cfg)[0] and "KeyError: 'image'" in lines_of(cfg)[0]
+
+
+def test_wrapped_data_sets_are_looked_into(root):
+    cfg = detection(root, dict(metainfo=dict(classes='ship')))
+    inner = cfg['train_dataloader']['dataset']
+    cfg['train_dataloader']['dataset'] = dict(type='RepeatDataset', times=2, dataset=dict(
+        type='ConcatDataset', datasets=[inner]))
+    assert 'train_dataloader.dataset.dataset.datasets.0.metainfo.classes' in lines_of(cfg)[0]
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason='no ../shared/data')
+def test_what_is_found_in_real_data_is_true():
+    """Circuit boards and 18 classes have no mistakes; of COCO's 80 some are in no photo."""
+    board = load_config('configs/own_data/retinanet_r18-w16_fpn_asl-12e_deeppcb.py',
+                        dict(data_root=str(SHARED / 'deeppcb')))
+    photos = load_config('configs/multilabel/efficientnet-lite0_asl_coco18.py',
+                         dict(data_root=str(SHARED / 'coco18')))
+    cfg = load_config('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
+                      dict(data_root=str(SHARED / 'coco80')))
+    for split, name in (('train', 'train2017'), ('val', 'val2017')):
+        cfg[f'{split}_dataloader'].dataset.update(ann_file=f'instances_{name}.json',
+                                                  data_prefix=dict(img='images/'))
+    cfg.val_evaluator.ann_file = str(SHARED / 'coco80' / 'instances_val2017.json')
+    for right in (board, photos):
+        for check in (check_annotations, check_images):
+            assert lines_of(right, check) == lines_of(right, check, error=False) == []
+    assert lines_of(cfg) == lines_of(cfg, check_images) == []
+    lines = lines_of(cfg, error=False)
+    for line, name in zip(lines, ('train2017', 'val2017'), strict=True):
+        content = json.loads((SHARED / f'coco80/instances_{name}.json').read_text())
+        used = {a['category_id'] for a in content['annotations']}
+        empty = [c['name'] for c in content['categories'] if c['id'] not in used]
+        assert f'{name}.json: {", ".join(empty)}: each has no object' in line
+
+
+def voc(root, **objects):
+    """Images of VOC with the objects ``(name, xmin, ymin, xmax, ymax)``; 100 x 80 pixels."""
+    for folder in ('ImageSets', 'Annotations', 'JPEGImages'):
+        (root / folder).mkdir()
+    (root / 'ImageSets/list.txt').write_text('\n'.join(objects) + '\n')
+    for image, things in objects.items():
+        body = things if isinstance(things, str) else ''.join(
+            f'<object><name>{name}</name><bndbox>' + ''.join(
+                f'<{key}>{v}</{key}>' for key, v in zip(('xmin', 'ymin', 'xmax', 'ymax'), box,
+                                                        strict=False)) + '</bndbox></object>'
+            for name, *box in things)
+        (root / f'Annotations/{image}.xml').write_text(
+            f'<annotation><size><width>100</width><height>80</height></size>{body}</annotation>'
+            if not body.startswith('!') else body)
+        Image.fromarray(np.zeros((80, 100), np.uint8)).save(root / f'JPEGImages/{image}.jpg')
+    return dict(train_dataloader=dict(dataset=dict(
+        type='VOCDataset', data_root=str(root), ann_file='ImageSets/list.txt',
+        data_prefix=dict(sub_data_root=''), metainfo=dict(classes=('cat', 'dog')), pipeline=[])))
+
+
+RIGHT = [('cat', 10, 10, 30, 30), ('dog', 20, 20, 60, 60)]
+VOC = {
+    'not XML': ('!x', 'is no XML: not well-formed'),
+    'no box': ([*RIGHT, ('cat',)], 'object[2] (cat): bndbox has None, None, None, None'),
+    'three numbers': ([*RIGHT, ('cat', 1, 2, 3)], 'bndbox has 1, 2, 3, None: expected the numbers'),
+    'text': ([*RIGHT, ('cat', 'a', 1, 2, 3)], 'bndbox has a, 1, 2, 3'),
+    'NaN': ([*RIGHT, ('cat', 'nan', 1, 2, 3)], 'bndbox has nan, 1, 2, 3'),
+    'shares': ([*RIGHT, ('cat', .1, .1, .5, .5)], 'is in shares of the image'),
+    'width and height': ([*RIGHT, ('cat', 60, 50, 20, 20)], 'bndbox 60, 50, 20, 20 has no size'),
+    'outside': ([*RIGHT, ('cat', 120, 50, 140, 70)], 'lies outside its image of 100 x 80'),
+    'misspelled': ([*RIGHT, ('cta', 1, 1, 20, 20), ('Dog', 1, 1, 20, 20)], "1 objects are called "
+                   "'Dog', which metainfo.classes does not list, but 'dog': use the same name"),
+    'nothing': ([], 'no image has an object of metainfo.classes'),
+}
+
+
+@pytest.mark.parametrize('objects, says', VOC.values(), ids=VOC)
+def test_mistakes_in_the_boxes_of_voc(tmp_path, objects, says):
+    cfg = voc(tmp_path, a=objects)
+    assert any(says in line for line in lines_of(cfg)), lines_of(cfg)
+
+
+def test_right_voc_has_no_findings_and_other_names_are_counted(tmp_path):
+    cfg = voc(tmp_path, a=RIGHT, b=[('horse', 1, 1, 20, 20), ('cat', 10, 10, 200, 30)])
+    assert lines_of(cfg) == lines_of(cfg, check_images) == []
+    left_out, beyond = sorted(lines_of(cfg, error=False))[::-1]
+    assert 'reaches out of its image' in beyond + left_out
+    assert '1 objects of horse are left out' in beyond + left_out
+    (tmp_path / 'ImageSets/list.txt').write_text('a\nc\n')
+    assert "c.xml does not exist, but the list names 'c'" in lines_of(cfg)[0]
+    cfg['train_dataloader']['dataset']['metainfo'] = dict(classes='ship')
+    assert "write ('ship',)" in lines_of(cfg)[0]
+
+
+def multilabel(root, kind, file, content, **more):
+    write(root / file, content)
+    (root / 'classes.txt').write_text('cat\ndog\nhorse\n')
+    dataset = dict(type=kind, data_root=str(root), ann_file=file, pipeline=[], **more)
+    return dict(train_dataloader=dict(dataset=dataset))
+
+
+def rows(*labels, classes=('cat', 'dog', 'horse')):
+    return dict(metainfo=dict(classes=classes), data_list=[
+        dict(img_path=f'{i}.png', gt_label=label) for i, label in enumerate(labels)])
+
+
+NAMES = dict(metainfo=dict(classes=('cat', 'dog', 'horse')))
+OPEN = dict(metainfo=dict(classes=('/m/1', '/m/2')))
+MULTILABEL = {
+    'index too large': ('MultiLabelDataset', rows([0], [3], [1, 2]), {},
+                        'data_list[1] (1.png): gt_label 3: labels go from 0 to 2'),
+    'multi-hot': ('MultiLabelDataset', rows([0, 1, 0], [1, 1, 0]), {}, 'is one-hot: expected'),
+    'multi-hot of more classes': ('MultiLabelDataset', rows([0, 1, 0, 0]), {},
+                                  'expected the indices of the present classes, each once'),
+    'an index twice': ('MultiLabelDataset', rows([2, 2], [0], [1]), {}, 'each once'),
+    'names': ('MultiLabelDataset', rows(['cat']), {}, "gt_label 'cat': expected the indices"),
+    'a number': ('MultiLabelDataset', rows(1), {}, 'expected img_path and a list gt_label'),
+    'no rows': ('MultiLabelDataset', rows(), {}, 'no image is left'),
+    'no labels': ('MultiLabelDataset', rows([], []), {}, 'no image has a positive label'),
+    'COCO json': ('MultiLabelDataset', coco(), {}, 'expected a json object with metainfo and data'),
+    'cut json': ('MultiLabelDataset', '{"data_list": [', {}, 'cut off'),
+    'a class that is not there': ('MultiLabelDataset', rows([0]), dict(
+        metainfo=dict(classes=('cat', 'dgo'))), 'there is no class dgo'),
+    'unknown name': ('CSVMultiLabelDataset', 'a.png,cat dgo\n', NAMES, "unknown label 'dgo'"),
+    'three columns': ('CSVMultiLabelDataset', 'a.png,cat,dog\n', NAMES, 'got 3 columns'),
+    'an image twice': ('CSVMultiLabelDataset', 'a,cat\na,dog\n', NAMES, 'line 2: a is on line 1'),
+    'empty csv': ('CSVMultiLabelDataset', '', NAMES, 'is empty'),
+    'a web page as csv': ('CSVMultiLabelDataset', '<html>', NAMES, 'is an HTML page'),
+    'no split': ('NUSWIDEDataset', 'file,label,split\na,"[\'cat\']",val\n', dict(split='train'),
+                 "no line belongs to split 'train'"),
+    'labels of NUS-WIDE': ('NUSWIDEDataset', 'f,l,s\na,cat,train\nb,"[\'cat\']",train\n', dict(
+        split='train'), "line 2: expected labels like"),
+    'columns of Open Images': ('OpenImagesMultiLabelDataset', 'Image,Label\na,b\n', OPEN,
+                               'line 1: expected the columns ImageID'),
+    'confidence': ('OpenImagesMultiLabelDataset', 'ImageID,LabelName,Confidence\na,/m/1,0.7\n',
+                   OPEN, 'line 2: expected an image, a label and the confidence 0 or 1'),
+    'machine id': ('OpenImagesMultiLabelDataset', 'ImageID,LabelName,Confidence\na,/m/3,1\n', OPEN,
+                   "line 2: unknown label '/m/3'"),
+    'VOC without XML': ('VOCMultiLabelDataset', 'a\n', dict(NAMES, data_prefix=dict(
+        img_path='', ann_path='')), 'a.xml does not exist, but'),
+}
+
+
+@pytest.mark.parametrize('kind, content, more, says', MULTILABEL.values(), ids=MULTILABEL)
+def test_mistakes_in_multi_label_data(tmp_path, kind, content, more, says):
+    lines = lines_of(multilabel(tmp_path, kind, 'labels', content, **more))
+    assert any(says in line for line in lines), lines
+    assert all(line.count('labels') for line in lines)
+
+
+@pytest.mark.parametrize('kind, content, more, places', [
+    ('MultiLabelDataset', rows([7], [0], ['x'], [1, 2, 0]), {}, ('data_list[0]', 'data_list[2]')),
+    ('CSVMultiLabelDataset', 'a,cat\nb,x\nc,dog\nd,y\na,dog\ne,horse\n', NAMES,
+     ('line 2', 'line 4', 'line 5')),
+    ('NUSWIDEDataset', 'f,l,s\na,1,train\nb,"[\'cat\']",train\nc,train\n', dict(split='train'),
+     ('line 2', 'line 4')),
+    ('OpenImagesMultiLabelDataset', 'ImageID,LabelName,Confidence\na,/m/1,2\na,/m/2,1\nb,/m/9,1\n'
+     'b,/m/1,1\nc,x\n', OPEN, ('line 2', 'line 4', 'line 6')),
+    ('VOCMultiLabelDataset', 'a\nb\n', dict(NAMES, data_prefix=dict(img_path='', ann_path='')),
+     ('a.xml', 'b.xml'))],
+    ids=['json', 'csv', 'NUS-WIDE', 'Open Images', 'VOC'])
+def test_all_rows_with_mistakes_are_said_and_not_the_first_alone(tmp_path, kind, content, more,
+                                                                 places):
+    lines = lines_of(multilabel(tmp_path, kind, 'labels', content, **more))
+    assert [next(p for p in places if p in line) for line in lines[:len(places)]] == list(places)
+
+
+def test_classes_without_a_positive_image_are_a_warning(tmp_path):
+    cfg = multilabel(tmp_path, 'MultiLabelDataset', 'labels.json', rows([0], [0, 2]))
+    assert 'dog: has no image to learn from' in lines_of(cfg, error=False)[0]

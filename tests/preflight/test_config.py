@@ -1,0 +1,303 @@
+"""Mistakes in a config end a command before anything starts, all of them at once."""
+
+import argparse
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from asl_det.cli import ReadOptions, one_line
+from asl_det.datasets.digits import make_digits
+from asl_det.engine import load_config, train
+from asl_det.errors import PreflightError, UserError
+from asl_det.preflight.checks import CHECKS, preflight
+from asl_det.preflight.finding import Finding
+from asl_det.preflight.run import Run
+
+CLASSIFIER = str(Path('configs/multilabel/resnet18-w16_asl_digits.py').resolve())
+DETECTOR = str(Path('configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py').resolve())
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'digits'
+    make_digits(root, num_train=8, num_val=4, size=64, digit_size=(20, 32))
+    return root
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    """Runs a tool in this process: what it exits with, and what it printed."""
+
+    def run(tool, *args):
+        spec = importlib.util.spec_from_file_location('tool', f'tools/{tool}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        work = () if tool == 'check' else ('--work-dir', tmp_path / 'work')
+        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args), *map(str, work)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+        assert not (tmp_path / 'work').exists()  # nothing has started
+        text = str(ended.value.code) if tool != 'check' else capsys.readouterr().out
+        assert ended.value.code not in (0, None)
+        return ' '.join(text.split())
+
+    return run
+
+
+@pytest.fixture
+def write(tmp_path, digits):
+    """A config on the small digits, with lines of one's own."""
+
+    def config(base, text='', name='mine.py'):
+        path = tmp_path / name
+        path.write_text(f'_base_ = {base!r}\n{text}')
+        return path
+
+    return config
+
+
+# What stands in a file that is no config.
+FILES = [
+    ('a.py', "model = dict(type='X'\na = 3\n", r"a.py, line 1: '\(' was never closed"),
+    ('a.py', "x = 1\nmodel = dict(type='X', n=nc)\n",
+     r"a.py, line 2: NameError: name 'nc' is not defined"),
+    ('a.py', "_base_ = './nothing.py'\n", r'nothing.py can not be read: .*No such file'),
+    ('a.py', "_base_ = 'mmdet::retinanet/nothing.py'\n", 'nothing.py" does not exist'),
+    ('a.py', "_base_ = 'mmpretrain::resnet/resnet50_8xb32_in1k.py'\n",
+     'mmpretrain is not installed'),
+    ('a.py', "model = dict(type='X')\ncustom_imports = 'nothing_there'\n",
+     'Failed to import nothing_there'),
+    ('a.py', "model = 'RetinaNet'\n", r"model='RetinaNet': expected dict\(type="),
+    ('a.py', "model = dict(type='X')\ndata = dict()\noptimizer = dict(lr=1)\nrunner = dict()\n",
+     r'a config of mmdet 2.x: .*optim_wrapper.optimizer in the place of optimizer'),
+    ('a.py', 'a = 1\nb = 2\n', r'no config: expected model, .*got a, b'),
+    ('a.py', 'a = "{{_base_.size}}"\n', 'a.py: SyntaxError: invalid syntax'),
+    ('a.json', '{"images": [], "annotations": []}', 'an annotation file, no config'),
+    ('a.json', '{"metainfo": {}, "data_list": []}', 'an annotation file, no config'),
+    ('a.json', '{"model": \n1', 'a.json, line 2: '),
+    ('a.txt', 'model', r'is a text file: expected a file that ends in .py'),
+]
+
+
+@pytest.mark.parametrize('name, text, expected', FILES)
+def test_a_file_that_is_no_config_is_called_what_it_is(command, tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    assert re.search(expected, command('train', tmp_path / name))
+
+
+def test_an_error_in_a_base_names_the_base(command, tmp_path):
+    (tmp_path / 'base.py').write_text('model = dict(\n  n=nc)\n')
+    (tmp_path / 'mine.py').write_text("_base_ = './base.py'\n")
+    assert re.search(r'base.py, line 2: NameError', command('train', tmp_path / 'mine.py'))
+
+
+def test_no_package_is_ever_installed(command, monkeypatch):
+    monkeypatch.setattr('mmengine.utils.package_utils.call_command',
+                        lambda *a: pytest.fail('it ran pip'))
+    said = command('train', 'mmpretrain::resnet/resnet50_8xb32_in1k.py')
+    assert 'mmpretrain, which is not installed: pip install mmpretrain' in said
+    assert 'no package with configs' in command('train', 'mine::a/b.py')
+
+
+def test_swapped_arguments_are_told_apart(command, tmp_path):
+    torch.save(dict(state_dict={}), tmp_path / 'a.pth')
+    said = command('test', tmp_path / 'a.pth', DETECTOR)
+    assert 'is a checkpoint: expected' in said and 'CONFIG comes before CHECKPOINT' in said
+
+
+# Lines that a config adds to the classifier's, and what is said about them.
+LINES = [
+    ("optim_wraper = dict(optimizer=dict(lr=1.0))", 'optim_wraper: nothing reads it: is it '
+     'optim_wrapper'),
+    ("train_dataloaders = dict(batch_size=4)", 'is it train_dataloader'),
+    ("modle = dict(head=dict(dropout=0.5))", 'is it model'),
+    ("auto_scale_lr = dict(enabled=True)", 'auto_scale_lr.enabled: nothing reads it: is it enable'),
+    ("train_dataloader = dict(batchsize=4)", 'train_dataloader.batchsize: .* batch_size'),
+    ("optim_wrapper = dict(optimizer=dict(weigth_decay=0.1))",
+     "optim_wrapper.optimizer.weigth_decay: AdamW has no argument .* is it weight_decay"),
+    ("optim_wrapper = dict(optimizer=dict(type='AdamWW'))", "no 'AdamWW': is it 'AdamW'"),
+    ("optim_wrapper = dict(clip_gard=dict(max_norm=1))", 'is it clip_grad'),
+    ("optim_wrapper = dict(paramwise_cfg=dict(bias_decay_mul=0))", 'is it bias_decay_mult'),
+    ("optim_wrapper = dict(optimizer=dict(lr=-1.0))", 'Invalid learning rate: -1'),
+    ("optim_wrapper = dict(clip_grad=dict(max_norm=-1))", 'clip_grad: .* above 0'),
+    ("model = dict(head=dict(loss=dict(gama_neg=2.0)))", 'no argument .gama_neg.: is it gamma_neg'),
+    ("model = dict(head=dict(loss=dict(type='AsymetricLoss')))", "is it 'AsymmetricLoss'"),
+    ("model = dict(head=dict(loss=dict(gamma_neg=-1)))", 'gamma_neg=-1: expected a number >= 0'),
+    ("model = dict(head=dict(loss=dict(clip=1.5)))", r'clip=1.5: expected .* in \[0, 1\)'),
+    ("model = dict(head=dict(loss=dict(gamma_neg=[1, 2])))", r'gamma_neg=\[1, 2\] \(list\)'),
+    ("model = dict(head=dict(loss=dict(use_sigmoid='True')))",
+     "use_sigmoid: 'True' is text: expected a truth value"),
+    ("model = dict(head=dict(loss=dict(_delete_=True, type='AsymmetricLossSingleLabel')))",
+     'LinearHead takes the sigmoid'),
+    ("model = dict(head=dict(loss=dict(_delete_=True, type='CrossEntropyLoss')))",
+     'set use_sigmoid=True, or use AsymmetricLoss'),
+    ("model = dict(head=dict(dropuot=0.1))", 'LinearHead has no argument .dropuot.: is it dropout'),
+    ("model = dict(backbone=dict(type='ResNett'))", "there is no 'ResNett'"),
+    ("model = dict(backbone=dict(type='mmpretrain.ResNet'))",
+     'mmpretrain.ResNet needs the package mmpretrain, .* pip install mmpretrain'),
+    ("model = dict(backbone=dict(deep_stem='yes'))", "deep_stem: 'yes' is text"),
+    ("train_dataloader = dict(batch_size=0)", 'batch_size: 0 .* at least 1'),
+    ("train_dataloader = dict(batch_size=2.5)", r'batch_size: 2.5 \(a number\): expected a whole'),
+    ("train_dataloader = dict(num_workers=-1)", 'num_workers: -1'),
+    ("train_dataloader = dict(num_workers=0, persistent_workers=True)", 'needs num_workers'),
+    ("train_dataloader = dict(drop_last=True)", '8 images make no batch of 32'),
+    ("train_dataloader = dict(dataset=dict(ann_fil='a.json'))", 'is it ann_file'),
+    ("train_dataloader = dict(dataset=dict(type='CocoMultilabelDataset'))",
+     "is it 'CocoMultiLabelDataset'"),
+    ("train_dataloader = dict(sampler=dict(shufle=True))", 'is it shuffle'),
+    ("train_cfg = dict(max_epochs=0)", 'train_cfg.max_epochs: 0 .* at least 1'),
+    ("train_cfg = dict(max_epoch=3)", 'is it max_epochs'),
+    ("train_cfg = dict(val_interval=0)", 'val_interval: 0'),
+    ("default_hooks = dict(checkpoint=dict(save_best='mAP'))",
+     "no metric is called 'mAP': expected multilabel/mAP"),
+    ("default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))", 'no metric is called'),
+    ("default_hooks = dict(checkpoint=dict(intervall=2))", 'is it interval'),
+    ("val_cfg = dict(key='multilabel/map')", "val_cfg.key: no metric is called 'multilabel/map'"),
+    ("param_scheduler = [dict(type='OneCycle', pct_strat=0.2)]", 'is it pct_start'),
+    ("param_scheduler = [dict(type='CosineLR')]", "there is no 'CosineLR'"),
+    ("custom_hooks = [dict(type='ProbabilityMonitorHok')]", "is it 'ProbabilityMonitorHook'"),
+    ("val_evaluator = dict(type='MultiLabelMetric', top_k=(1,))", 'is it topk'),
+]
+
+
+@pytest.mark.parametrize('line, expected', LINES)
+def test_a_mistake_in_a_config_is_found_before_a_training(command, write, digits, line, expected):
+    said = command('train', write(CLASSIFIER, line + '\n'), '--data-root', digits)
+    assert said.startswith('error: ') and re.search(expected, said), said
+
+
+DETECTION = [
+    ("model = dict(bbox_head=dict(loss_cls=dict(_delete_=True, type='AsymmetricLoss')))",
+     'RetinaHead reads use_sigmoid .* add use_sigmoid=True to AsymmetricLoss'),
+    ("model = dict(bbox_head=dict(loss_cls=dict(_delete_=True, type='FocalLoss')))",
+     'add use_sigmoid=True to FocalLoss'),
+    ("model = dict(bbox_head=dict(num_clases=3))", 'RetinaHead has no argument .* num_classes'),
+    ("model = dict(bbox_head=dict(anchor_generator=dict(scale=[1])))", 'is it scales'),
+    ("model = dict(test_cfg=dict(nms_pre=10), necks=dict())", 'RetinaNet has no argument .necks.'),
+    ("default_hooks = dict(checkpoint=dict(save_best='bbox_mAP'))",
+     "no metric is called 'bbox_mAP': expected coco/bbox_mAP"),
+    ("default_hooks = dict(checkpoint=dict(save_best='coco/bbox_map'))", 'no metric is called'),
+    ("train_cfg = dict(max_iters=0)", 'max_iters: 0'),
+    ("train_pipeline = []\ntrain_dataloader = dict(dataset=dict(pipeline=[\n    dict(type="
+     "'LoadImageFromFile'), dict(type='Resize', scales=(1, 1))]))", 'is it scale'),
+    ("visualizer = dict(vis_backends=[dict(type='WandbVisBackend')])",
+     'WandbVisBackend needs the package wandb'),
+]
+
+
+@pytest.mark.parametrize('line, expected', DETECTION)
+def test_a_mistake_in_a_detector_is_found_before_a_training(command, write, digits, line,
+                                                            expected):
+    said = command('train', write(DETECTOR, line + '\n'), '--data-root', digits)
+    assert said.startswith('error: ') and re.search(expected, said), said
+
+
+def test_a_softmax_loss_where_a_head_has_one_output_a_class_is_found(digits):
+    cfg = load_config('mmdet::yolox/yolox_s_8xb8-300e_coco.py', {
+        'model.bbox_head.loss_cls.use_sigmoid': False})
+    assert [f.rule for f in preflight(Run(cfg, 'yolox', 'train'), CHECKS[:7]).errors] == [
+        'softmax loss in a sigmoid place']
+    cfg = load_config('mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
+    assert not preflight(Run(cfg, 'rcnn', 'train'), CHECKS[:7]).findings
+    cfg.model.roi_head.bbox_head.loss_cls = dict(type='AsymmetricLoss', use_sigmoid=True)
+    assert [f.rule for f in preflight(Run(cfg, 'rcnn', 'train'), CHECKS[:7]).errors] == [
+        'sigmoid loss in a softmax place']
+
+
+OPTIONS = [
+    (['model.head.loss.gamma_neg=abc'], "gamma_neg='abc' is text, and was 2.0"),
+    (['train_dataloader.batch_size=two'], "batch_size='two' is text, and was 32"),
+    (['train_dataloader.num_workers=[1,2]'], r'num_workers: \[1, 2\] \(a list\)'),
+    (['model.head.loss.clip=None,0.1'], r"clip=\[None, 0.1\]"),
+    (['model.head.loss.gamma_neg'], 'gamma_neg: expected KEY=VALUE'),
+    (['=2'], '=2: expected KEY=VALUE'),
+    (['model.head.loss.gamma_neg', '=', '2'], 'expected KEY=VALUE'),
+    (['model.head.loss.class_weight=[1,2'], 'close every bracket'),
+    (['model.head.loss.gama_neg=3'], 'is it gamma_neg'),
+    (['model.haed.loss.gamma_neg=3'], 'MultiLabelClassifier has no argument .haed.: is it head'),
+    (['model.head.loss.use_sigmoid=None'], 'use_sigmoid: None: expected True or False'),
+    (['train_cfg.max_epochs=ten'], "max_epochs='ten': expected a whole number"),
+    (['model.head.loss.gamma_neg=abc', 'model.head.loss.clip=x'], "gamma_neg='abc'.*clip='x'"),
+]
+
+
+@pytest.mark.parametrize('options, expected', OPTIONS)
+def test_an_option_of_a_wrong_kind_is_refused(command, digits, options, expected):
+    said = command('train', CLASSIFIER, '--data-root', digits, '--cfg-options', *options)
+    assert said.startswith('error: ') and re.search(expected, said), said
+
+
+def test_everything_is_said_at_once(command, write, digits):
+    config = write(CLASSIFIER, "optim_wrapper = dict(optimizer=dict(weigth_decay=1))\n"
+                               "train_dataloader = dict(batch_size=0)\n"
+                               "model = dict(head=dict(loss=dict(gama_neg=1)))\n")
+    for tool in ('train', 'check'):
+        said = command(tool, config, '--data-root', digits)
+        assert all(word in said for word in ('weigth_decay', 'batch_size', 'gama_neg')), said
+    assert 'errors' in said
+
+
+def test_every_mistake_has_a_line_of_its_own(write, digits):
+    cfg = load_config(str(write(CLASSIFIER, 'train_dataloader = dict(batch_size=0, num_workers=-1)'
+                                            '\n')), {'data_root': str(digits)})
+    with pytest.raises(PreflightError) as error:
+        train(cfg, work_dir='never')
+    lines = f'error: {one_line(error.value)}'.split('\n')
+    assert len(lines) == 2 and all(re.match('error: .*train_dataloader', line) for line in lines)
+
+
+def test_a_sweep_looks_at_its_variants_before_the_first_training(command, digits, tmp_path):
+    said = command('sweep', CLASSIFIER, '--data-root', digits, '--variant', 'good',
+                   'model.head.loss.clip=0', '--variant', 'bad', 'model.head.loss.gama_neg=1')
+    assert re.search(r'\(bad\): model.head.loss.gama_neg', said), said
+
+
+@pytest.mark.parametrize('name', ['with space', 'a,b', 'c[1]', "it's(2)", 'e=f'])
+def test_paths_are_taken_as_they_are(tmp_path, digits, name):
+    folder = tmp_path / name
+    folder.symlink_to(digits)
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=ReadOptions)
+    args = parser.parse_args(['--cfg-options', f'train_dataloader.dataset.data_root={folder}',
+                              'train_dataloader.batch_size=4'])
+    assert args.cfg_options == {'train_dataloader.dataset.data_root': str(folder),
+                                'train_dataloader.batch_size': 4}
+    config = tmp_path / f'{name}.py'
+    config.write_text(f'_base_ = {CLASSIFIER!r}\n')
+    cfg = load_config(str(config), {'data_root': str(folder)})
+    assert not preflight(Run(cfg, str(config), 'train', work_dir=str(folder / 'run'))).findings
+
+
+def test_a_check_that_fails_is_a_finding_and_stops_no_other():
+    def broken(run):
+        yield Finding('a', 'here', 'first')
+        raise KeyError('x')
+
+    def refusing(run):
+        raise UserError('no')
+
+    def good(run):
+        yield Finding('b', 'there', 'second', error=False)
+
+    report = preflight(Run(None, 'c.py', 'train'), [broken, refusing, good])
+    assert [f.rule for f in report.findings] == ['a', 'check failed', 'refusing', 'b']
+    assert [f.error for f in report.findings] == [True, False, True, False]
+
+
+@pytest.mark.parametrize('config', [
+    DETECTOR, CLASSIFIER, 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    'mmdet::detr/detr_r50_8xb2-150e_coco.py', 'mmdet::yolox/yolox_s_8xb8-300e_coco.py',
+    'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', 'mmdet::fcos/fcos_r50-caffe_fpn_gn-'
+    'head_1x_coco.py', 'mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+    'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 'mmdet::vfnet/vfnet_r50_fpn_1x_coco.py',
+    'mmdet::sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py', 'mmdet::ssd/ssd300_coco.py',
+    'mmdet::queryinst/queryinst_r50_fpn_1x_coco.py', 'mmdet::htc/htc_r50_fpn_1x_coco.py',
+    'mmdet::solov2/solov2_r50_fpn_1x_coco.py'])
+def test_a_good_config_has_no_findings(config):
+    cfg = load_config(config)
+    assert not preflight(Run(cfg, config, 'check'), CHECKS[:7]).lines()
