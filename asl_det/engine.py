@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
@@ -31,7 +31,6 @@ from asl_det.overrides import (
 )
 from asl_det.preflight.checks import require
 from asl_det.preflight.classes import set_num_classes
-from asl_det.preflight.places import check_outputs
 from asl_det.preflight.read import load_config
 from asl_det.preflight.run import Run
 from asl_det.processes import decided_by_main, join_processes
@@ -109,17 +108,20 @@ def train(cfg: Config,
     join_processes(cfg)
     with ExitStack() as stack:
 
-        def settle() -> Start:
-            require(Run(cfg, name, 'check', work_dir=work_dir), (check_outputs,))
-            stack.enter_context(hold(work_dir))
-            return choose_start(cfg, resume, overwrite)
+        def settle() -> Tuple[Start, bool]:
+            held = os.path.isdir(work_dir)
+            if held:
+                stack.enter_context(hold(work_dir))
+            return choose_start(cfg, resume, overwrite), held
 
-        start = decided_by_main(settle)
+        start, held = decided_by_main(settle)
         cfg.load_from, cfg.resume = start.checkpoint, start.resume
         said = _preflight(Run(
             cfg, name, 'resume' if cfg.resume else 'train', cfg.load_from if cfg.resume else None,
             work_dir, partial=partial, anyway=resume_anyway), num_classes)
         check_one_cycle(cfg)
+        if not held:  # a mistake leaves no folder
+            decided_by_main(lambda: stack.enter_context(hold(work_dir)))
         if amp:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -200,8 +202,9 @@ def make_resumable(cfg: Config) -> None:
             if isinstance(hook, dict) and _is(hook, kind):
                 hook['type'] = f'mmdet.Safe{kind.__name__}'
     loop = cfg.get('train_cfg') or {}
-    if loop.get('by_epoch') and 'type' not in loop:
-        loop['type'] = loop.pop('by_epoch') and 'EpochBasedTrainLoop'
+    if 'type' not in loop and loop.get('by_epoch'):
+        del loop['by_epoch']
+        loop['type'] = 'EpochBasedTrainLoop'
     if _is(loop, EpochBasedTrainLoop):
         loop['type'] = 'mmdet.ResumableEpochLoop'
 

@@ -69,7 +69,7 @@ def test_overwriting_removes_the_run_when_the_new_one_begins(tmp_path):
     mine.touch()
     # Nothing is removed where the new training does not begin, ...
     broken = config(model=dict(type='mmdet.NoSuchModel'))
-    with pytest.raises(KeyError):
+    with pytest.raises(UserError, match='NoSuchModel'):
         train(broken, tmp_path, overwrite=True)
     assert (tmp_path / f'epoch_{EPOCHS}.pth').exists()
     # ... and all where it does: what is resumed then is the new run.
@@ -78,7 +78,7 @@ def test_overwriting_removes_the_run_when_the_new_one_begins(tmp_path):
         train(cfg, tmp_path, overwrite=True, seed=5)
     assert [p.name for p in tmp_path.glob('*.pth')] == ['epoch_0_iter_1.pth']
     assert mine.exists() and not (tmp_path / '.finished').exists()
-    assert load(train(config(), tmp_path, resume='auto'))['meta']['seed'] == 5
+    assert load(train(config(), tmp_path, resume='auto', resume_anyway=True))['meta']['seed'] == 5
 
 
 def test_a_finished_run_is_resumed_without_validating_again(tmp_path):

@@ -22,6 +22,7 @@ from asl_det.sweep import grid_variants, iteration_seconds, last_metrics, sweep
 
 CONFIG = 'configs/multilabel/resnet18-w16_asl_digits.py'
 LOSS = 'model.head.loss'
+TWO = {'a': {}, 'b': {'model.more': ['F1']}}  # variants of quick
 
 
 def test_a_grid_is_every_combination_and_joined_keys_share_a_value():
@@ -171,16 +172,16 @@ def test_a_broken_record_of_the_monitor_costs_its_means_and_not_the_run(quick, t
 
 
 def test_a_metric_that_one_seed_lacks_is_a_gap(quick, tmp_path):
-    record = sweep(str(quick), {'a': {}}, [0, -2], str(tmp_path / 'work'),
+    record = sweep(str(quick), {'a': {}}, [0, 2], str(tmp_path / 'work'),
                    options={'model.more': ['F1']})
-    assert record['variants']['a']['metrics']['x/F1']['values'] == [1, -1]
-    result = tmp_path / 'work/a/seed-2/result.json'
+    assert record['variants']['a']['metrics']['x/F1']['values'] == [1, 3]
+    result = tmp_path / 'work/a/seed2/result.json'
     result.write_text(result.read_text().replace('x/F1', 'x/F2'))
-    record = sweep(str(quick), {'a': {}}, [0, -2], str(tmp_path / 'work'),
+    record = sweep(str(quick), {'a': {}}, [0, 2], str(tmp_path / 'work'),
                    options={'model.more': ['F1']})
     metrics = record['variants']['a']['metrics']
     assert metrics['x/F1'] == dict(mean=1, std=None, values=[1, None])
-    assert metrics['x/F2'] == dict(mean=-1, std=None, values=[None, -1])
+    assert metrics['x/F2'] == dict(mean=3, std=None, values=[None, 3])
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ def test_the_end_of_a_sweep_is_the_end_of_its_runs(quick, tmp_path, monkeypatch,
 
     monkeypatch.setattr(asl_det.sweep, 'train', train)
     parent = multiprocessing.get_context('fork').Process(target=sweep, args=(
-        str(quick), {'a': {}, 'b': {}}, [0], str(tmp_path)), kwargs=dict(jobs=2))
+        str(quick), TWO, [0], str(tmp_path)), kwargs=dict(jobs=2))
     parent.start()
     files = [tmp_path / name / 'seed0' / 'pids' for name in 'ab']
     wait_until(lambda: all(f.exists() and len(f.read_text().split()) == 2 for f in files))
@@ -305,7 +306,7 @@ def test_every_gpu_has_one_run_at_a_time(quick, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(asl_det.sweep, 'start_method', lambda: 'fork')
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
-    sweep(str(quick), {'a': {}, 'b': {}}, [0, 1], str(tmp_path / 'work'), gpus=['2', '5'])
+    sweep(str(quick), TWO, [0, 1], str(tmp_path / 'work'), gpus=['2', '5'])
     times = {}
     for file in (tmp_path / 'work').rglob('gpu'):
         gpu, *span = file.read_text().split()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from toy import write_config
 
 from asl_det import engine
@@ -33,12 +34,17 @@ def digits(tmp_path_factory):
     return root
 
 
+def build(cfg):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(cfg.model)
+
+
 @pytest.fixture(scope='module')
 def weights():
     """The state dict of the classifier."""
     cfg = load_config(CLASSIFIER)
     torch.manual_seed(0)
-    return MODELS.build(cfg.model).state_dict()
+    return build(cfg).state_dict()
 
 
 @pytest.fixture
@@ -318,7 +324,7 @@ def test_space_for_the_checkpoints_to_come_is_asked_for(digits, tmp_path, monkey
 def test_what_a_checkpoint_takes_is_estimated_within_a_tenth(resumable, digits, tmp_path):
     from asl_det.preflight.places import checkpoint_bytes
     cfg = load_config(CLASSIFIER, {'data_root': str(digits)})
-    model = MODELS.build(cfg.model)
+    model = build(cfg)
     optimizer = torch.optim.AdamW(model.parameters())
     sum(p.sum() for p in model.parameters()).backward()
     optimizer.step()
