@@ -1,10 +1,12 @@
 """Files that are whole at every moment, whatever ends the process or the machine."""
 
+import io
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
+import torch
 from mmengine.fileio import LocalBackend, register_backend
 
 PARTIAL = '.partial'  # suffix of what is being written
@@ -38,6 +40,13 @@ def write_whole(path: Union[str, Path], content: Union[bytes, str]) -> None:
             os.unlink(partial)
         raise
     _sync_folder(os.path.dirname(path))
+
+
+def save_whole(content: Any, path: Union[str, Path]) -> None:
+    """``torch.save`` by way of :func:`write_whole`."""
+    file = io.BytesIO()
+    torch.save(content, file)
+    write_whole(path, file.getvalue())
 
 
 def _sync_folder(folder: str) -> None:

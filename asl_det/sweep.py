@@ -25,6 +25,7 @@ from asl_det.analysis.sweep_table import differences_to
 from asl_det.analysis.training_curves import last_epoch
 from asl_det.engine import train
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.identity import differences, hold, run_identity, versions
 from asl_det.preflight.checks import CHECKS, CONFIG, require
 from asl_det.preflight.read import load_config
@@ -356,6 +357,4 @@ def _read(path: Path) -> Optional[Dict[str, Any]]:
 
 
 def _write(path: Path, content: Any) -> None:
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    partial.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + '\n')

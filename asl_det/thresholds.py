@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Union
 
-import torch
 from mmengine.runner import CheckpointLoader
 
 from asl_det.errors import UserError
+from asl_det.files import save_whole, write_whole
 
 KEYS = ('global', 'classes', 'temperature', 'bias', 'source')
 
@@ -123,9 +123,7 @@ class Thresholds:
 
     def save(self, path: Union[str, Path]) -> None:
         """Write a ``thresholds.json``."""
-        partial = Path(f'{path}.partial')
-        partial.write_text(json.dumps(self.to_dict(), indent=2) + '\n', encoding='utf-8')
-        partial.replace(path)
+        write_whole(path, json.dumps(self.to_dict(), indent=2) + '\n')
 
     def save_in_checkpoint(self, path: Union[str, Path]) -> None:
         """Write them into the meta of a checkpoint, where inference finds them.
@@ -146,9 +144,7 @@ class Thresholds:
         if known.get('classes'):
             self.of(known['classes'])
         meta['thresholds'] = self.to_dict()
-        partial = Path(f'{path}.partial')
-        torch.save(content, partial)
-        partial.replace(path)
+        save_whole(content, path)
 
 
 def _logit(p: float) -> float:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from asl_det.errors import UserError
+from asl_det.files import save_whole
 from asl_det.identity import hash_file
 from asl_det.inference.saved_config import saved_config
 from asl_det.thresholds import Thresholds
@@ -93,11 +93,7 @@ def convert(source: str, out: Union[str, Path], *, classes: Optional[Sequence[st
                 converted_from=dict(file=Path(source).name, sha256=hash_file(source)
                                     if Path(source).is_file() else None))
     saved_config(dict(meta=meta), str(out))  # what is written can be read
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'{out.name}.partial')
-    torch.save(dict(state_dict=model.state_dict(), meta=meta), partial)
-    partial.replace(out)
+    save_whole(dict(state_dict=model.state_dict(), meta=meta), out)
     return Converted(network, told, names, [(*pair, n) for pair, n in groups.items()], threshold)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.identity import differences, hold
 from asl_det.inference.sources import Picture
 from asl_det.records import append_record, read_records
@@ -66,7 +67,7 @@ class Store:
                 self.folder.with_name(f'{self.folder.name}.old{i}') for i in count(1))
                 if not name.exists()))
             self._stack.enter_context(hold(self.folder))
-        write(self.folder / MADE_WITH, json.dumps(self._made_with, indent=2) + '\n')
+        write_whole(self.folder / MADE_WITH, json.dumps(self._made_with, indent=2) + '\n')
         if (self.folder / RECORDS).is_file():
             for record in read_records(self.folder / RECORDS, needs='path'):
                 self._keep(record)
@@ -90,7 +91,7 @@ class Store:
         encoded = io.BytesIO()
         kind = 'PNG' if target.lower().endswith('.png') else 'JPEG'
         Image.fromarray(drawn).save(encoded, kind, quality=92)
-        write(self.folder / target, encoded.getvalue())
+        write_whole(self.folder / target, encoded.getvalue())
         record = dict(path=_key(picture), file=picture.path, name=picture.name,
                       state=picture.state, drawn=target, result=result)
         if frame is not None:
@@ -127,10 +128,10 @@ class Store:
             as_json: makes the list of the json file of the records.
             as_rows: makes the rows of the csv file, the header among them.
         """
-        write(self.folder / 'predictions.json', json.dumps(as_json(self.records())) + '\n')
+        write_whole(self.folder / 'predictions.json', json.dumps(as_json(self.records())) + '\n')
         text = io.StringIO()
         csv.writer(text, lineterminator='\n').writerows(as_rows(self.records()))
-        write(self.folder / 'predictions.csv', text.getvalue())
+        write_whole(self.folder / 'predictions.csv', text.getvalue())
 
     def _keep(self, record: Dict[str, Any]) -> None:
         self._records[record['path'], record.get('frame')] = record
@@ -148,14 +149,6 @@ class Store:
         names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
         return MADE_WITH not in names and any(
             not name.startswith('.') and not name.endswith('.partial') for name in names)
-
-
-def write(path: Path, content: Union[str, bytes]) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    partial.replace(path)
 
 
 def _key(picture: Picture) -> str:
