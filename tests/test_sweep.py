@@ -266,8 +266,12 @@ def test_the_end_of_a_sweep_is_the_end_of_its_runs(quick, tmp_path, monkeypatch,
         time.sleep(60)
 
     monkeypatch.setattr(asl_det.sweep, 'train', train)
-    parent = multiprocessing.get_context('fork').Process(target=sweep, args=(
-        str(quick), TWO, [0], str(tmp_path)), kwargs=dict(jobs=2))
+
+    def run_sweep():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job's background
+        sweep(str(quick), TWO, [0], str(tmp_path), jobs=2)
+
+    parent = multiprocessing.get_context('fork').Process(target=run_sweep)
     parent.start()
     files = [tmp_path / name / 'seed0' / 'pids' for name in 'ab']
     wait_until(lambda: all(f.exists() and len(f.read_text().split()) == 2 for f in files))
