@@ -95,11 +95,12 @@ def _activation(run: Run, part: Part, owner: Part, key: str) -> Iterator[Finding
                       'config and takes a missing one for False: softmax over one channel more; '
                       f'add use_sigmoid=True to {part.name}')
     if sigmoid:
-        if key == 'loss_cls' and _is_softmax_head(owner.kind):
+        answers = getattr(part.kind, 'custom_activation', False)  # as the head asks
+        if key == 'loss_cls' and not answers and _is_softmax_head(owner.kind):
             yield Finding('sigmoid loss in a softmax place', where, f'{owner.name} predicts with '
                           f'softmax and a background channel, and {part.name} has '
-                          'use_sigmoid=True: give a softmax loss (use_sigmoid=False, '
-                          'AsymmetricLossSingleLabel)')
+                          'use_sigmoid=True: give RoIAsymmetricLoss, or a softmax loss '
+                          '(use_sigmoid=False, AsymmetricLossSingleLabel)')
         return
     if _is_sigmoid_place(owner.kind, key):
         yield Finding('softmax loss in a sigmoid place', where, f'{part.name} has use_sigmoid='

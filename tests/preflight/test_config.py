@@ -13,7 +13,7 @@ from asl_det.cli import ReadOptions, one_line
 from asl_det.datasets.digits import make_digits
 from asl_det.engine import load_config, train
 from asl_det.errors import PreflightError, UserError
-from asl_det.preflight.checks import CHECKS, preflight
+from asl_det.preflight.checks import CHECKS, CONFIG, preflight
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
 
@@ -301,3 +301,14 @@ def test_a_check_that_fails_is_a_finding_and_stops_no_other():
 def test_a_good_config_has_no_findings(config):
     cfg = load_config(config)
     assert not preflight(Run(cfg, config, 'check'), CHECKS[:7]).lines()
+
+
+@pytest.mark.parametrize('name', [
+    'retinanet/retinanet_r50_fpn_1x_coco', 'atss/atss_r50_fpn_1x_coco',
+    'faster_rcnn/faster-rcnn_r50_fpn_1x_coco', 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco',
+    'mask_rcnn/mask-rcnn_r50_fpn_1x_coco', 'yolox/yolox_s_8xb8-300e_coco',
+    'deformable_detr/deformable-detr_r50_16xb2-50e_coco',
+    'sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco'])
+def test_a_loss_that_was_put_in_is_no_mistake(name):
+    cfg = load_config(f'mmdet::{name}.py', {'loss': 'asl'}, quiet=True)
+    assert preflight(Run(cfg, name, 'check'), CONFIG).errors == []
