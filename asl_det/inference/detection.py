@@ -12,19 +12,17 @@ from mmdet.apis import DetInferencer as MMDetInferencer
 from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from asl_det.errors import UserError
-from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
-from asl_det.inference.pipeline import InferencePipeline
+from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.multilabel import MultiLabelClassifier
 from asl_det.thresholds import Thresholds
 
 DEFAULT = Thresholds(0.3)  # mmdet's, of what is drawn
 
 
-class DetInferencer(MMDetInferencer):
+class DetInferencer(FromCheckpoint, MMDetInferencer):
     """mmdet's ``DetInferencer``, with another way to the network.
 
     The config in a checkpoint is not executed, weights have to fit, none are
@@ -49,16 +47,8 @@ class DetInferencer(MMDetInferencer):
                  device: Optional[str] = None,
                  thresholds: Union[Thresholds, float, None] = None,
                  show_progress: bool = True) -> None:
-        if isinstance(model, Opened):
-            self.opened = model
-        elif weights is None:
-            raise UserError('DetInferencer needs a checkpoint: give weights=')
-        else:
-            self.opened = open_checkpoint(model, weights)
-        self.classes = self.opened.classes
-        if isinstance(thresholds, (int, float)):
-            thresholds = Thresholds.parse(str(thresholds))
-        thresholds = thresholds or self.opened.thresholds or DEFAULT
+        self._open(model, weights)
+        thresholds = self._thresholds(thresholds) or DEFAULT
         if thresholds.calibrates:
             raise UserError('thresholds with a temperature or a bias are of a classifier: of a '
                             'detector scores are not calibrated')
@@ -72,12 +62,6 @@ class DetInferencer(MMDetInferencer):
             raise UserError(f'checkpoint {weights} is of a MultiLabelClassifier, not of a detector:'
                             ' MultiLabelInferencer is for classifiers')
         return model
-
-    def _init_pipeline(self, cfg: Config) -> InferencePipeline:
-        return InferencePipeline(cfg)
-
-    def _init_collate(self, cfg: Config) -> Any:
-        return pseudo_collate
 
     def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
         # Not the config's, whose backends may send pictures to a server.

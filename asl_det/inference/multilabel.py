@@ -5,20 +5,19 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Unio
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
 from torch import nn
 
 from asl_det.errors import UserError
-from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
-from asl_det.inference.pipeline import InferencePipeline, Source, batches
+from asl_det.inference.opening import ConfigLike, FromCheckpoint
+from asl_det.inference.pipeline import Source, batches
 from asl_det.multilabel import MultiLabelClassifier, MultiLabelSample
 from asl_det.thresholds import Thresholds
 
 TOP_K = 10  # classes that are told, predicted or not
 
 
-class MultiLabelInferencer(BaseInferencer):
+class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
     """Labels of pictures: ``MultiLabelInferencer(config, checkpoint)(images)``.
 
     Images are paths, folders, arrays ``(H, W, 3)`` in BGR (uint8, as mmcv and
@@ -54,20 +53,12 @@ class MultiLabelInferencer(BaseInferencer):
                  device: Optional[str] = None,
                  thresholds: Union[Thresholds, float, None] = None,
                  show_progress: bool = True) -> None:
-        if isinstance(model, Opened):
-            self.opened = model
-        elif weights is None:
-            raise UserError('MultiLabelInferencer needs a checkpoint: give weights=')
-        else:
-            self.opened = open_checkpoint(model, weights)
+        self._open(model, weights)
         super().__init__(self.opened.cfg, self.opened.source, device, 'mmdet', show_progress)
-        self.classes = self.opened.classes
         if self.model.head.num_classes != len(self.classes):
             raise UserError(f'checkpoint {self.opened.source} names {len(self.classes)} classes, '
                             f'but the network has {self.model.head.num_classes}')
-        if isinstance(thresholds, (int, float)):
-            thresholds = Thresholds.parse(str(thresholds))
-        thresholds = thresholds or self.opened.thresholds
+        thresholds = self._thresholds(thresholds)
         if thresholds is not None:
             self.model.use_thresholds(thresholds, self.classes)
 
@@ -77,12 +68,6 @@ class MultiLabelInferencer(BaseInferencer):
             raise UserError(f'checkpoint {weights} is of a {type(model).__name__}, not of a '
                             'MultiLabelClassifier: DetInferencer is for detectors')
         return model
-
-    def _init_pipeline(self, cfg: Config) -> InferencePipeline:
-        return InferencePipeline(cfg)
-
-    def _init_collate(self, cfg: Config) -> Any:
-        return pseudo_collate
 
     def _init_visualizer(self, cfg: Config) -> None:
         return None

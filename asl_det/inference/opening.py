@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple, Union
 
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from asl_det.engine import load_config
 from asl_det.errors import UserError
+from asl_det.inference.pipeline import InferencePipeline
 from asl_det.inference.saved_config import saved_config
 from asl_det.registry import DATASETS
 from asl_det.thresholds import Thresholds
@@ -137,3 +139,28 @@ def _without_pretrained(node: Any) -> None:
     elif isinstance(node, (list, tuple)):
         for value in node:
             _without_pretrained(value)
+
+
+class FromCheckpoint:
+    """How the inferencers come to their network; stands before mmengine's in their bases."""
+
+    def _open(self, model: Union[ConfigLike, Opened, None], weights: Optional[str]) -> None:
+        if isinstance(model, Opened):
+            self.opened = model
+        elif weights is None:
+            raise UserError(f'{type(self).__name__} needs a checkpoint: give weights=')
+        else:
+            self.opened = open_checkpoint(model, weights)
+        self.classes = self.opened.classes
+
+    def _thresholds(self, asked: Union[Thresholds, float, None]) -> Optional[Thresholds]:
+        """Those that are asked for, or else those in the checkpoint."""
+        if isinstance(asked, (int, float)):
+            asked = Thresholds.parse(str(asked))
+        return asked or self.opened.thresholds
+
+    def _init_pipeline(self, cfg: Config) -> InferencePipeline:
+        return InferencePipeline(cfg)
+
+    def _init_collate(self, cfg: Config) -> Any:
+        return pseudo_collate
