@@ -19,10 +19,6 @@ class Calibration(NamedTuple):
         """Probabilities to probabilities, any shape."""
         return 1 / (1 + np.exp(-(logits_of(scores) / self.temperature + self.bias)))
 
-    def undo(self, scores: np.ndarray) -> np.ndarray:
-        """The probability before it."""
-        return 1 / (1 + np.exp(-(logits_of(scores) - self.bias) * self.temperature))
-
 
 def logits_of(scores: np.ndarray) -> np.ndarray:
     """Logits, float64; those of float32's 0 and 1 are finite: -103 and 17.3."""
