@@ -25,6 +25,8 @@ def parse_args() -> argparse.Namespace:
                         help='share of the labels that training does not see')
     parser.add_argument('--hide-boxes', type=float,
                         help='share of the boxes that training does not see, each by itself')
+    parser.add_argument('--tuning', action='store_true', default=None,
+                        help='validate on held-out scans of training, to choose settings there')
     parser.add_argument('--seed', type=int)
     return parser.parse_args()
 

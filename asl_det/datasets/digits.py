@@ -37,6 +37,7 @@ def make_digits(root: Union[str, Path],
                 clutter: int = 6,
                 hide_labels: float = 0.0,
                 hide_boxes: float = 0.0,
+                tuning: bool = False,
                 seed: int = 0) -> bool:
     """Write the data set once: PNG files and COCO json.
 
@@ -58,6 +59,9 @@ def make_digits(root: Union[str, Path],
         hide_boxes: share of the boxes that the training set does not tell, in
             [0, 1), each by itself, see
             :func:`asl_det.datasets.hidden_boxes.hide_boxes`.
+        tuning: both sets are of training scans, the validation set of every
+            fifth: settings can be chosen there and the validation scans stay
+            unseen.
         seed: image ``i`` of a split depends on the seed and ``i`` alone.
 
     Returns:
@@ -82,6 +86,8 @@ def make_digits(root: Union[str, Path],
             info['hide_labels'] = hidden
         if hide_boxes and split == 'train':
             info['hide_boxes'] = hide_boxes
+        if tuning:
+            info['tuning'] = True
         infos[target] = info
         if target.is_file():
             _check_made_here(target, info)
@@ -96,7 +102,7 @@ def make_digits(root: Union[str, Path],
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(dict(info=info)))
         coco = _write_split(root, info['split'], info['images'], settings,
-                            info.get('hide_labels', 0.0))
+                            info.get('hide_labels', 0.0), tuning)
         coco['annotations'] = without_hidden(coco['annotations'], info.get('hide_boxes', 0.0), seed)
         # Last and at once.
         partial.write_text(json.dumps(dict(info=info, **coco)))
@@ -196,8 +202,8 @@ def _check(settings: Dict[str, Any], num_train: int, num_val: int) -> None:
 
 
 def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any],
-                 hide_labels: float) -> Dict[str, Any]:
-    scans, labels = load_scans(split)
+                 hide_labels: float, tuning: bool) -> Dict[str, Any]:
+    scans, labels = load_scans(split, tuning)
     drawing = {k: v for k, v in settings.items() if k != 'seed'}
     (root / split).mkdir(parents=True, exist_ok=True)
 
@@ -226,11 +232,17 @@ def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any],
     return dict(images=images, annotations=annotations, categories=categories)
 
 
-def load_scans(split: str) -> Tuple[np.ndarray, np.ndarray]:
-    """The scans ``(M, 8, 8)`` in [0, 1] and labels ``(M,)`` of a split; every fifth is 'val'."""
+def load_scans(split: str, tuning: bool = False) -> Tuple[np.ndarray, np.ndarray]:
+    """The scans ``(M, 8, 8)`` in [0, 1] and labels ``(M,)`` of a split; every fifth is 'val'.
+
+    With ``tuning`` the scans of 'train' are split again in the same way.
+    """
     from sklearn.datasets import load_digits
     digits = load_digits()
-    chosen = (np.arange(len(digits.target)) % 5 == 0) == (split == 'val')
+    chosen = np.arange(len(digits.target))
+    if tuning:
+        chosen = chosen[chosen % 5 != 0]
+    chosen = chosen[(np.arange(len(chosen)) % 5 == 0) == (split == 'val')]
     return (digits.images[chosen] / 16).astype(np.float32), digits.target[chosen]
 
 

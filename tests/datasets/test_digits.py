@@ -85,6 +85,17 @@ def test_splits_share_no_scan():
     assert (distances == 0).sum() == 0
 
 
+def test_tuning_sets_share_no_scan_with_each_other_or_the_validation_set(tmp_path):
+    train, val = (load_scans(split, tuning=True)[0].reshape(-1, 64) for split in ('train', 'val'))
+    final = load_scans('val')[0].reshape(-1, 64)
+    assert len(train) + len(val) == len(load_scans('train')[0]) and len(val) > 250
+    for some, others in ((train, val), (train, final), (val, final)):
+        assert ((some[::8, None] - others[None, ::4])**2).sum(-1).min() > 0
+    make(tmp_path, tuning=True)
+    with pytest.raises(UserError, match='tuning=True, asked None'):
+        make(tmp_path)
+
+
 def test_a_box_holds_its_digit():
     scans, labels = load_scans('train')
     rng = np.random.default_rng(0)
