@@ -6,7 +6,7 @@
 import argparse
 
 from asl_det.cli import one_line_errors
-from asl_det.datasets.hidden_boxes import write_hidden
+from asl_det.datasets.coco_json import write_hidden
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Tuple, Union
 import cv2
 import numpy as np
 
-from asl_det.datasets.hidden_boxes import hide_boxes as without_hidden
+from asl_det.datasets.coco_json import hide_boxes as without_hidden
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.files import read_json
 
@@ -58,7 +58,7 @@ def make_digits(root: Union[str, Path],
             probability. Images and validation set stay the same.
         hide_boxes: share of the boxes that the training set does not tell, in
             [0, 1), each by itself, see
-            :func:`asl_det.datasets.hidden_boxes.hide_boxes`.
+            :func:`asl_det.datasets.coco_json.hide_boxes`.
         tuning: both sets are of training scans, the validation set of every
             fifth: settings can be chosen there and the validation scans stay
             unseen.

@@ -147,10 +147,11 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
     if STATISTICS:  # what does not count has p 0 and is not over the margin
         n_over += tl.sum(((y <= 0.5) & (x > under)).to(tl.float32), 1)
         if MIXED:
-            n_pos += tl.sum((y > 0.5).to(tl.float32), 1)
+            hard = (y > 0.5).to(tl.float32)
+            n_pos += tl.sum(hard, 1)
             n_neg += tl.sum(tl.where(counted, tl.full(x.shape, 1.0, tl.float32), 0.0), 1)  # of both
-            p_pos += tl.sum(tl.where(y > 0.5, p, 0.0), 1)
-            p_neg += tl.sum(tl.where(y > 0.5, 0.0, p), 1)
+            p_pos += tl.sum(hard * p, 1)
+            p_neg += tl.sum(p - hard * p, 1)
         else:
             n_neg += tl.sum(negative.to(tl.float32), 1)
             p_neg += tl.sum(p, 1)

@@ -1,12 +1,13 @@
-"""Boxes that are taken away from annotations."""
+"""Boxes that are taken away from annotations, images that are held out."""
 
 import json
 import random
 
 import pytest
+from processes import python
 
+from asl_det.datasets.coco_json import hide_boxes, hold_out, write_hidden
 from asl_det.datasets.digits import make_digits
-from asl_det.datasets.hidden_boxes import hide_boxes, write_hidden
 from asl_det.errors import UserError
 
 BOXES = [dict(id=i, image_id=i // 4, bbox=[0, 0, 1, 1]) for i in range(3, 203)]
@@ -71,3 +72,37 @@ def test_digits_with_hidden_boxes_have_the_same_images_and_validation_set(tmp_pa
     with pytest.raises(UserError, match='expected a share'):
         make_digits(tmp_path / 'x', **options, hide_boxes=1.0)
     assert not (tmp_path / 'x').exists()
+
+
+def a_json(path, images=20):
+    path.write_text(json.dumps(dict(
+        images=[dict(id=7 * i, file_name=f'{i}.jpg') for i in range(images)],
+        categories=[dict(id=1, name='a')],
+        annotations=[dict(id=i, image_id=7 * (i % images), bbox=[0, 0, 1, 1]) for i in range(50)])))
+    return path
+
+
+def test_images_are_held_out_with_their_boxes(tmp_path):
+    source, rest, held = a_json(tmp_path / 'a.json'), tmp_path / 'b.json', tmp_path / 'c.json'
+    run = python('tools/hold_out.py', source, rest, held, '--share', 0.25, '--seed', 2)
+    assert run.returncode == 0 and run.stdout == f'{rest}: 15 images, {held}: 5 images\n'
+    parts = [json.loads(path.read_text()) for path in (rest, held)]
+    found = [{image['id'] for image in part['images']} for part in parts]
+    assert not found[0] & found[1] and len(found[0] | found[1]) == 20
+    for part, images in zip(parts, found, strict=True):
+        assert {a['image_id'] for a in part['annotations']} == images
+        assert part['categories'] == [dict(id=1, name='a')]
+    assert sum(len(part['annotations']) for part in parts) == 50
+    assert parts[1]['info']['hold_out'] == dict(source='a.json', share=0.25, seed=2, held_out=True)
+    hold_out(source, rest, tmp_path / 'd.json', 0.5, seed=2)
+    assert found[1] < {i['id'] for i in json.loads((tmp_path / 'd.json').read_text())['images']}
+
+
+@pytest.mark.parametrize('share', [0, 1, 0.01, 0.99, -1, True, 'x'])
+def test_a_share_that_leaves_a_file_empty_is_refused_and_nothing_is_written(tmp_path, share):
+    source = a_json(tmp_path / 'a.json')
+    with pytest.raises(UserError, match='leaves images in both'):
+        hold_out(source, tmp_path / 'b.json', tmp_path / 'c.json', share)
+    with pytest.raises(UserError, match='c.json is given twice'):
+        hold_out(source, tmp_path / 'c.json', tmp_path / 'c.json', 0.5)
+    assert [p.name for p in tmp_path.iterdir()] == ['a.json']

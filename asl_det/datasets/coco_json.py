@@ -1,0 +1,124 @@
+"""COCO json made of another: boxes hidden as if nobody had annotated them, images held out."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Tuple, Union
+
+import numpy as np
+
+from asl_det.errors import UserError
+from asl_det.files import write_whole
+
+
+def hide_boxes(annotations: List[Dict[str, Any]], share: float, seed: int = 0
+               ) -> List[Dict[str, Any]]:
+    """The annotations that are left when a share of them is hidden.
+
+    Which ones depends on the seed and on the ids alone, whatever their order,
+    and what is hidden at a share is hidden at every larger one. Crowd regions
+    are not boxes of objects: they stay and do not count.
+
+    Args:
+        annotations: those of a COCO json, with different ids.
+        share: of the boxes to hide, in [0, 1); the number is rounded.
+        seed: of the choice.
+
+    Raises:
+        UserError: for a share out of range or an id that stands twice.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise UserError(f'hide_boxes={share!r}: expected a share in [0, 1)')
+    ids = sorted(a['id'] for a in annotations if not a.get('iscrowd'))
+    if len(set(ids)) != len(ids):
+        raise UserError('hide_boxes: an annotation id stands twice: ids have to differ')
+    order = np.random.default_rng(seed).permutation(len(ids))
+    hidden = {ids[i] for i in order[:round(share * len(ids))]}
+    return [a for a in annotations if a.get('iscrowd') or a['id'] not in hidden]
+
+
+def write_hidden(source: Union[str, Path], target: Union[str, Path], share: float,
+                 seed: int = 0) -> int:
+    """Write a COCO json without a share of its boxes; images stay, with and without boxes.
+
+    Its ``info.hide_boxes`` says what was done.
+
+    Returns:
+        How many boxes were hidden.
+
+    Raises:
+        UserError: if ``source`` is no COCO json, ``target`` is the same file,
+            and as :func:`hide_boxes`.
+    """
+    coco = _read(source, target)
+    left = hide_boxes(coco['annotations'], share, seed)
+    done = dict(source=Path(source).name, share=share, seed=seed)
+    _write(target, coco, coco['images'], left, hide_boxes=done)
+    return len(coco['annotations']) - len(left)
+
+
+def hold_out(source: Union[str, Path], rest: Union[str, Path], held_out: Union[str, Path],
+             share: float, seed: int = 0) -> Tuple[int, int]:
+    """Write a COCO json as two, by images, to choose settings on one and keep a test set unseen.
+
+    Which images are held out depends on the seed and on their ids alone, and
+    those of a share are among those of every larger one. ``info.hold_out`` of
+    both files says what was done.
+
+    Args:
+        source: COCO json.
+        rest: json of the other images, to train on.
+        held_out: json of the images that are held out.
+        share: of the images to hold out, in (0, 1); the number is rounded.
+        seed: of the choice.
+
+    Returns:
+        How many images ``rest`` and ``held_out`` have.
+
+    Raises:
+        UserError: if ``source`` is no COCO json, two of the paths are the
+            same, an image id stands twice, or a share leaves a file without
+            images.
+    """
+    coco = _read(source, rest, held_out)
+    ids = sorted(image['id'] for image in coco['images'])
+    if len(set(ids)) != len(ids):
+        raise UserError(f'{source}: an image id stands twice: ids have to differ')
+    number = 0
+    if not isinstance(share, bool) and isinstance(share, (int, float)) and 0 < share < 1:
+        number = round(share * len(ids))
+    if not 0 < number < len(ids):
+        raise UserError(f'share={share!r}: expected a number between 0 and 1 that leaves images in '
+                        f'both files ({source} has {len(ids)})')
+    order = np.random.default_rng(seed).permutation(len(ids))
+    held = {ids[i] for i in order[:number]}
+    for target, out in ((rest, False), (held_out, True)):
+        done = dict(source=Path(source).name, share=share, seed=seed, held_out=out)
+        _write(target, coco, [i for i in coco['images'] if (i['id'] in held) == out],
+               [a for a in coco['annotations'] if (a['image_id'] in held) == out], hold_out=done)
+    return len(ids) - number, number
+
+
+def _read(source: Union[str, Path], *targets: Union[str, Path]) -> Dict[str, Any]:
+    """A COCO json, after a look at the paths to write."""
+    paths = [Path(path).resolve() for path in (source, *targets)]
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            what = 'the file to read' if path == paths[0] else 'given twice'
+            raise UserError(f'{targets[i - 1]} is {what}: give another one to write')
+    try:
+        coco = json.loads(Path(source).read_text())
+        for annotation in coco['annotations']:
+            annotation['id'], annotation['image_id']
+        for image in coco['images']:
+            image['id']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{source} can not be read as COCO json, with images and annotations that '
+                        f'have ids: {type(error).__name__}: {error}') from error
+    return coco
+
+
+def _write(target: Union[str, Path], coco: Dict[str, Any], images: List[Dict[str, Any]],
+           annotations: List[Dict[str, Any]], **done: Dict[str, Any]) -> None:
+    info = {**(coco.get('info') or {}), **done}
+    write_whole(target, json.dumps({**coco, 'info': info, 'images': images,
+                                    'annotations': annotations}))
