@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mmdet.models.losses import FocalLoss
+from mmdet.models.losses import CrossEntropyLoss, FocalLoss
 from mmengine.config import Config
 
 from asl_det.detection.trial import build_model, make_small, training_step, try_head
@@ -11,6 +11,17 @@ from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel
 
 CONFIGS = sorted(p for p in Path('configs').rglob('*.py')
                  if not {'_base_', 'multilabel'} & set(p.parts))
+
+
+CLASSIFIERS = ('retina_cls', 'conv_cls', 'atss_cls', 'fc_cls')
+
+
+def head_of(model):
+    return model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
+
+
+def channels(head):
+    return next(getattr(head, n).weight.shape[0] for n in CLASSIFIERS if hasattr(head, n))
 
 
 @pytest.fixture(params=CONFIGS, ids=[p.stem for p in CONFIGS])
@@ -26,12 +37,15 @@ def test_there_are_configs():
 
 
 def test_the_head_has_one_channel_a_class_and_the_loss_in_place(config):
-    head = build_model(config).bbox_head
+    head = head_of(build_model(config))
     name = Path(config.filename).stem
     loss = AsymmetricLoss if '_asl' in name else FocalLoss
     if '_asl-softmax' in name:
         loss = AsymmetricLossSingleLabel
-    assert head.cls_out_channels == head.num_classes + (loss is AsymmetricLossSingleLabel)
+    elif name.startswith('faster-rcnn'):
+        loss = CrossEntropyLoss
+    softmax = loss in (AsymmetricLossSingleLabel, CrossEntropyLoss)
+    assert channels(head) % (head.num_classes + softmax) == 0
     assert isinstance(head.loss_cls, loss)
 
 
@@ -47,8 +61,9 @@ def test_more_than_half_of_the_negatives_have_gradient_at_the_first_iteration(co
 
 def test_one_training_step_changes_the_classifier(config):
     model = build_model(config)
-    model.bbox_head.init_weights()
-    classifier = getattr(model.bbox_head, 'retina_cls', None) or model.bbox_head.conv_cls
+    head = head_of(model)
+    head.init_weights()
+    classifier = next(getattr(head, n) for n in CLASSIFIERS if hasattr(head, n))
     losses = training_step(model)
     assert losses['loss_cls'] > 0 and losses['loss_bbox'] > 0
     assert classifier.weight.grad.isfinite().all() and classifier.weight.grad.abs().sum() > 0
