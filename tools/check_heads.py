@@ -1,6 +1,6 @@
 """Train a step of every head class of mmdet with the loss of its config and with another.
 
-Writes a Markdown table: what works, and why the rest does not.
+Writes two Markdown tables: every head, with why some do not work, and the heads of each kind.
 """
 
 import argparse
@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.progress import track
 
 from asl_det.cli import one_line_errors
+from asl_det.detection.presets import KINDS
 from asl_det.detection.trial import HEADS, check_heads
 
 
@@ -26,11 +27,17 @@ def main() -> None:
     logging.disable(logging.WARNING)
     lines = ['| head | kind | works | negatives with gradient at the start | tried with |',
              '| --- | --- | --- | --- | --- |']
-    for row in sorted(track(check_heads(args.loss), total=len(HEADS), transient=True),
-                      key=lambda row: (bool(row['why']), row['head'])):
+    rows = sorted(track(check_heads(args.loss), total=len(HEADS), transient=True),
+                  key=lambda row: (bool(row['why']), row['head']))
+    for row in rows:
         works = f'no: {row["why"]}' if row['why'] else 'yes'
         reached = '' if row['why'] else f'{row["reached"]:.0%}'
         lines.append(f'| {row["head"]} | {row["kind"]} | {works} | {reached} | {row["config"]} |')
+    lines += ['', '| kind | heads that work |', '| --- | --- |']
+    for kind in KINDS:
+        names = [row['head'] for row in rows if kind in row['kind'].split(', ')]
+        if names:
+            lines.append(f'| {kind} | {", ".join(names)} |')
     text = '\n'.join(lines) + '\n'
     print(text)
     if args.out:

@@ -268,9 +268,9 @@ def check_heads(loss: str = 'asl') -> Iterator[Dict[str, Any]]:
     """Try every head class with the loss of its config and with another.
 
     Yields:
-        ``head``, ``config``, ``kind`` (of its heads), ``reached`` (share of the
-        negatives with gradient at the first iteration) and ``why``: what
-        went wrong, '' if nothing did.
+        ``head``, ``config``, ``kind``, ``reached`` (share of the negatives with
+        gradient at the first iteration) and ``why``: what went wrong, '' if
+        nothing did.
     """
     for head, name in [*HEADS.items(), *dict.fromkeys(set(NOT_HERE) - set(HEADS), '').items()]:
         row = dict(head=head, config=name, kind='', reached=math.nan, why=NOT_HERE.get(head, ''))
@@ -279,8 +279,10 @@ def check_heads(loss: str = 'asl') -> Iterator[Dict[str, Any]]:
             try:
                 try_head(cfg, None)
                 trial = try_head(cfg, loss)
+                # A detector with proposals has heads of both stages.
+                other = 'roi' if 'RPN' in head else 'rpn'
                 row.update(reached=trial.reached, kind=', '.join(dict.fromkeys(
-                    swap.kind for swap in trial.swaps)))
+                    swap.kind for swap in trial.swaps if swap.kind != other)))
             except Exception as error:  # whatever a head of mmdet raises is the answer here
                 row['why'] = f'{type(error).__name__}: {" ".join(str(error).split())}'
         yield row
