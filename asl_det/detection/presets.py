@@ -1,7 +1,7 @@
 """What each name of a loss means in each kind of head: the one place of these numbers.
 
-Measured so far: ``asl`` in dense heads, one seed (docs/detection.md). Its
-numbers stand for the other kinds of head until they are measured there.
+Measured so far: ``asl`` in a dense head (docs/detection.md). Its numbers
+stand for the other kinds of head until they are measured there.
 """
 
 from typing import Any, Dict

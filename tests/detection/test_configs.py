@@ -6,6 +6,7 @@ import pytest
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss
 from mmengine.config import Config
 
+from asl_det.detection import swap_losses
 from asl_det.detection.trial import build_model, make_small, training_step, try_head
 from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel
 
@@ -67,6 +68,16 @@ def test_one_training_step_changes_the_classifier(config):
     losses = training_step(model)
     assert losses['loss_cls'] > 0 and losses['loss_bbox'] > 0
     assert classifier.weight.grad.isfinite().all() and classifier.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('twin', ['retinanet', 'fcos'])
+def test_the_hand_written_configs_are_what_the_flag_writes(twin):
+    by_hand = Config.fromfile(f'configs/digits/{twin}_r18-w16_fpn_asl-800i_digits.py')
+    by_flag = Config.fromfile(f'configs/digits/{twin}_r18-w16_fpn_800i_digits.py')
+    swap_losses(by_flag, 'asl')
+    assert by_hand.custom_hooks == by_flag.custom_hooks
+    one, other = (dict(cfg.model.bbox_head.loss_cls) for cfg in (by_hand, by_flag))
+    assert other.pop('loss_weight', 1.0) == 1.0 and one == other
 
 
 def test_configs_say_what_they_reproduce_and_how():
