@@ -110,7 +110,7 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
         p, q, neg_bits, pos_bits = sigmoid(x, FAST)
         value, slope = plain_branch(q, p, pos_bits, neg_bits, gamma_pos, GAMMA_POS, CONSTANT)
         share = y * (weight * scale_pos)
-        rest = weight * scale_neg - y * (weight * scale_neg)
+        rest = (1.0 - y) * (weight * scale_neg)  # all digits where y is nearly 1, fused or not
         value = tl.where(y == 0, 0.0, share * value)  # it may be infinite
         slope *= -share
         if MARGIN:
