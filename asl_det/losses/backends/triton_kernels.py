@@ -110,7 +110,9 @@ def _tile(sums, data, numbers, begin, end, first_col, last_row, COLS: tl.constex
         p, q, neg_bits, pos_bits = sigmoid(x, FAST)
         value, slope = plain_branch(q, p, pos_bits, neg_bits, gamma_pos, GAMMA_POS, CONSTANT)
         share = y * (weight * scale_pos)
-        rest = (1.0 - y) * (weight * scale_neg)  # all digits where y is nearly 1, fused or not
+        rest = weight * scale_neg
+        # Digits are lost where y is nearly 1 and the product is rounded; FAST: one instruction.
+        rest = tl.fma(-y, rest, rest) if FAST else (1.0 - y) * rest
         value = tl.where(y == 0, 0.0, share * value)  # it may be infinite
         slope *= -share
         if MARGIN:
