@@ -14,7 +14,9 @@ import torch  # noqa: E402
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'  # before Triton is imported
 
+from mmengine.logging import MessageHub  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
+from mmengine.visualization import Visualizer  # noqa: E402
 
 import asl_det  # noqa: E402, F401  before any import of mmdet.models
 
@@ -32,9 +34,13 @@ def seed():
 
 
 @pytest.fixture(autouse=True)
-def no_scope():
+def no_runner_left():
+    """mmengine keeps what a Runner made, by a name and the second of its start, for the next."""
     yield
-    DefaultScope._instance_dict.clear()  # of a Runner: where the next test would look for classes
+    classes = [DefaultScope, MessageHub, Visualizer]
+    for cls in classes:
+        cls._instance_dict.clear()
+        classes += cls.__subclasses__()
 
 
 @pytest.fixture
