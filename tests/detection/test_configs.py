@@ -8,21 +8,19 @@ from mmengine.config import Config
 
 from asl_det.detection import swap_losses
 from asl_det.detection.trial import build_model, make_small, training_step, try_head
+from asl_det.hooks.classifier_prior import CLASSIFIERS
 from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel
 
 CONFIGS = sorted(p for p in Path('configs').rglob('*.py')
                  if not {'_base_', 'multilabel'} & set(p.parts))
 
 
-CLASSIFIERS = ('retina_cls', 'conv_cls', 'atss_cls', 'fc_cls')
-
-
 def head_of(model):
     return model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
 
 
-def channels(head):
-    return next(getattr(head, n).weight.shape[0] for n in CLASSIFIERS if hasattr(head, n))
+def classifier_of(head):
+    return next(getattr(head, n) for n in CLASSIFIERS if hasattr(head, n))
 
 
 @pytest.fixture(params=CONFIGS, ids=[p.stem for p in CONFIGS])
@@ -46,7 +44,7 @@ def test_the_head_has_one_channel_a_class_and_the_loss_in_place(config):
     elif name.startswith('faster-rcnn'):
         loss = CrossEntropyLoss
     softmax = loss in (AsymmetricLossSingleLabel, CrossEntropyLoss)
-    assert channels(head) % (head.num_classes + softmax) == 0
+    assert classifier_of(head).weight.shape[0] % (head.num_classes + softmax) == 0
     assert isinstance(head.loss_cls, loss)
 
 
@@ -64,7 +62,7 @@ def test_one_training_step_changes_the_classifier(config):
     model = build_model(config)
     head = head_of(model)
     head.init_weights()
-    classifier = next(getattr(head, n) for n in CLASSIFIERS if hasattr(head, n))
+    classifier = classifier_of(head)
     losses = training_step(model)
     assert losses['loss_cls'] > 0 and losses['loss_bbox'] > 0
     assert classifier.weight.grad.isfinite().all() and classifier.weight.grad.abs().sum() > 0
