@@ -8,6 +8,7 @@ import numpy as np
 
 from asl_det.errors import UserError
 from asl_det.files import write_whole
+from asl_det.multilabel.datasets.files import read_json
 
 
 def hide_boxes(annotations: List[Dict[str, Any]], share: float, seed: int = 0
@@ -105,13 +106,13 @@ def _read(source: Union[str, Path], *targets: Union[str, Path]) -> Dict[str, Any
         if path in paths[:i]:
             what = 'the file to read' if path == paths[0] else 'given twice'
             raise UserError(f'{targets[i - 1]} is {what}: give another one to write')
+    coco = read_json(source)
     try:
-        coco = json.loads(Path(source).read_text())
         for annotation in coco['annotations']:
             annotation['id'], annotation['image_id']
         for image in coco['images']:
             image['id']
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f'{source} can not be read as COCO json, with images and annotations that '
                         f'have ids: {type(error).__name__}: {error}') from error
     return coco
