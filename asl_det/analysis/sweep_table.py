@@ -32,13 +32,7 @@ def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
     Raises:
         UserError: if a pattern fits no metric.
     """
-    known = metric_names(record)
-    chosen = []
-    for pattern in metrics:
-        found = [m for m in known if re.fullmatch(pattern, m)]
-        if not found:
-            raise UserError(f'no metric is named {pattern}; there are: {", ".join(known)}')
-        chosen += [m for m in found if m not in chosen]
+    chosen = _chosen(record, metrics)
     variants = record['variants']
     lines = _rows(chosen, {name: [show(variant['metrics'].get(m)) for m in chosen]
                            for name, variant in variants.items()})
@@ -50,6 +44,37 @@ def table(record: Dict[str, Any], metrics: Sequence[str]) -> str:
     lines += [''] * bool(record.get('failed'))
     lines += [f'- failed: {run}: {why}' for run, why in record.get('failed', {}).items()]
     return '\n'.join(lines) + '\n'
+
+
+def tables_as_one(records: Dict[str, Dict[str, Any]], metrics: Sequence[str],
+                  baseline: Optional[str] = None) -> str:
+    """Several sweeps as one Markdown table: a row is a variant of a sweep.
+
+    The last column is what the variant has more of the first metric than the
+    baseline of its sweep with the same seed, mean and standard error.
+
+    Args:
+        records: name of the sweep -> what :func:`sweep` returned.
+        metrics: patterns of whole metric names.
+        baseline: variant of every sweep; None: the baseline each was run with.
+
+    Raises:
+        UserError: if a sweep has no metric or variant of that name.
+    """
+    columns = list(dict.fromkeys(m for r in records.values() for m in _chosen(r, metrics)))
+    cells = {}
+    for name, record in records.items():
+        variants = record['variants']
+        other = baseline or record['baseline']
+        if other not in variants:
+            raise UserError(f'{name} has no variant {other}; there are: {", ".join(variants)}')
+        for variant, found in variants.items():
+            more = differences_to(variants[other]['metrics'], found['metrics'])
+            cells[f'{name}: {variant}'] = [
+                *(show(found['metrics'].get(m)) for m in columns),
+                '' if variant == other else show_difference(more.get(columns[0]))]
+    return '\n'.join(_rows([*columns, f'{_short(columns[0])} more than {baseline or "baseline"}'],
+                           cells)) + '\n'
 
 
 def differences_to(baseline: Dict[str, Dict[str, Any]],
@@ -94,8 +119,24 @@ def show_difference(value: Optional[Dict[str, Any]]) -> str:
             + (f' ({len(value["values"]) - missing} of {len(value["values"])})' if missing else ''))
 
 
+def _chosen(record: Dict[str, Any], patterns: Sequence[str]) -> List[str]:
+    """The metrics of a sweep that the patterns name, each once."""
+    known = metric_names(record)
+    chosen: List[str] = []
+    for pattern in patterns:
+        found = [m for m in known if re.fullmatch(pattern, m)]
+        if not found:
+            raise UserError(f'no metric is named {pattern}; there are: {", ".join(known)}')
+        chosen += [m for m in found if m not in chosen]
+    return chosen
+
+
+def _short(metric: str) -> str:
+    return metric.split('/')[-1]
+
+
 def _rows(metrics: Sequence[str], cells: Dict[str, List[str]]) -> List[str]:
     """Lines of a Markdown table."""
-    return ['| | ' + ' | '.join(m.split('/')[-1] for m in metrics) + ' |',
+    return ['| | ' + ' | '.join(map(_short, metrics)) + ' |',
             '| --- ' * (len(metrics) + 1) + '|',
             *(f'| {name} | ' + ' | '.join(row) + ' |' for name, row in cells.items())]

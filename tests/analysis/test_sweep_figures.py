@@ -8,7 +8,14 @@ import pytest
 
 import asl_det.analysis.sweep
 from asl_det.analysis.sweep import plot_sweep
-from asl_det.analysis.sweep_table import METRICS, differences_to, metric_names, show, table
+from asl_det.analysis.sweep_table import (
+    METRICS,
+    differences_to,
+    metric_names,
+    show,
+    table,
+    tables_as_one,
+)
 from asl_det.errors import UserError
 from asl_det.sweep import grid_variants
 
@@ -41,6 +48,22 @@ def test_what_a_variant_lacks_is_a_gap_in_the_table_and_failed_runs_are_below():
     assert table(with_gap(), ['.*mAP', '.*CF1']).splitlines()[2:] == [
         '| bce | – | 0.250 |', '| asl | 0.600 ± 0.010 (1 of 2) | 0.300 |', '',
         '- failed: bce/seed0: out of memory (bce/seed0/train.log)']
+
+
+def test_sweeps_side_by_side_are_compared_to_a_variant_of_each():
+    records = {'RetinaNet': dict(record({'bce': 0.5, 'asl': 0.6}), baseline='bce'),
+               'FCOS': dict(with_gap(), baseline='bce')}
+    assert tables_as_one(records, ['.*mAP']).splitlines() == [
+        '| | mAP | mAP more than baseline |', '| --- | --- | --- |',
+        '| RetinaNet: bce | 0.500 ± 0.010 |  |',
+        '| RetinaNet: asl | 0.600 ± 0.010 | +0.100 ± 0.000 |',
+        '| FCOS: bce | – |  |',
+        '| FCOS: asl | 0.600 ± 0.010 (1 of 2) | – |']
+    rows = tables_as_one(records, ['.*mAP', '.*CF1'], 'asl').splitlines()
+    assert rows[0] == '| | mAP | CF1 | mAP more than asl |'
+    assert rows[2] == '| RetinaNet: bce | 0.500 ± 0.010 | 0.250 | -0.100 ± 0.000 |'
+    with pytest.raises(UserError, match='RetinaNet has no variant focal; there are: bce, asl'):
+        tables_as_one(records, ['.*mAP'], 'focal')
 
 
 def drawn(monkeypatch, found, grid):

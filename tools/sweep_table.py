@@ -1,0 +1,57 @@
+"""Print the results of finished sweeps as one Markdown table: a row is a variant of a sweep.
+
+    python tools/sweep_table.py docs/detection/*_digits.json --metrics '.*_mAP(_50)?'
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Dict
+
+from asl_det.analysis.sweep_table import METRICS, tables_as_one
+from asl_det.cli import one_line_errors
+from asl_det.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('records', type=Path, nargs='+', metavar='JSON',
+                        help='sweep.json of tools/sweep.py; a row begins with the name of the '
+                        'file, or of the folder of a sweep.json')
+    parser.add_argument('--metrics', nargs='+', default=[METRICS],
+                        help='patterns of the columns; the last column is the difference of the '
+                        'first to the baseline')
+    parser.add_argument('--baseline', metavar='NAME', help='a variant that every sweep has; '
+                        "default: each sweep's own")
+    return parser.parse_args()
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    records = {}
+    for path in args.records:
+        name = path.parent.name if path.name == 'sweep.json' else path.stem
+        if name in records:
+            raise UserError(f'{path}: another of these files is named {name} too: rename one')
+        records[name] = read_record(path)
+    print(tables_as_one(records, args.metrics, args.baseline), end='')
+
+
+def read_record(path: Path) -> Dict[str, Any]:
+    """What a sweep left; UserError where the file is something else."""
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+        variants = record['variants']
+        if not all('metrics' in variant for variant in variants.values()):
+            raise KeyError('metrics')
+    except OSError as error:
+        raise UserError(f'{path}: {error.strerror}') from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f'{path}: expected the sweep.json that tools/sweep.py writes') from None
+    return record
+
+
+if __name__ == '__main__':
+    main()
