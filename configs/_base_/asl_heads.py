@@ -12,7 +12,7 @@ asl_loss = dict(
     use_sigmoid=True,
     gamma_neg=2.0,
     gamma_pos=0.0,
-    clip=0.2)
+    clip=0.4)
 # Every probability starts at the prior. mmdet's 0.01 lies under the margin, where
 # negatives have no gradient, so it is raised just above the margin.
-custom_hooks = [dict(type='ClassifierPriorHook', prior=0.22, heads=['bbox_head'])]
+custom_hooks = [dict(type='ClassifierPriorHook', prior=0.42, heads=['bbox_head'])]

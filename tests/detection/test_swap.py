@@ -9,6 +9,7 @@ from mmengine.hub import get_config
 
 from asl_det.cli import config_options, run_parser
 from asl_det.detection import KINDS, PRESETS, swap_losses, take_swap
+from asl_det.detection.presets import OVER_MARGIN
 from asl_det.engine import default_work_dir, load_config
 from asl_det.errors import UserError
 
@@ -146,7 +147,7 @@ def test_hooks_of_the_config_stay_and_those_of_an_earlier_loss_go():
     cfg = head(custom_hooks=[mine])
     swap_losses(cfg, 'asl', margin_rise=0.4)
     assert cfg.custom_hooks == [
-        mine, dict(type='ClassifierPriorHook', prior=0.22, heads=['bbox_head']),
+        mine, dict(type='ClassifierPriorHook', prior=0.42, heads=['bbox_head']),
         dict(type='RisingMarginHook', share=0.4)]
     swap_losses(cfg, 'asl', prior=0.1)
     assert [h['prior'] for h in hooks(cfg, 'ClassifierPriorHook')] == [0.1]
@@ -156,6 +157,20 @@ def test_hooks_of_the_config_stay_and_those_of_an_earlier_loss_go():
     swap_losses(cfg, 'focal', prior=0.05)
     assert hooks(cfg, 'ClassifierPriorHook')[0]['prior'] == 0.05
     assert swap_losses(cfg, 'asl', prior=None)[0].prior is None and cfg.custom_hooks == [mine]
+
+
+def test_classes_start_just_over_the_margin_that_was_asked_for():
+    for kind, preset in PRESETS['asl'].items():
+        if kind != 'multilabel':
+            assert preset['prior'] == pytest.approx(preset['clip'] + OVER_MARGIN)
+    for clip in (0.05, 0.6):
+        (swap,) = swap_losses(head(), 'asl', clip=clip)
+        assert swap.prior == round(clip + 0.02, 6) and swap.new['clip'] == clip
+    assert swap_losses(head(), 'asl', clip=0.6, prior=0.7)[0].prior == 0.7
+    assert swap_losses(head(), 'asl', clip=0.6, prior=None)[0].prior is None
+    assert swap_losses(head(), 'focal', gamma=1.0)[0].prior is None
+    with pytest.raises(UserError, match='clip'):
+        swap_losses(head(), 'asl', clip='0.6')
 
 
 def test_heads_of_one_prior_share_a_hook():
@@ -230,4 +245,4 @@ def test_the_diff_of_the_readme_is_what_the_flag_does():
     (swap,) = swap_losses(cfg, 'asl')
     for key, value in PRESETS['asl']['dense'].items():
         assert f'{key}={value!r}' in added
-    assert f"heads={cfg.custom_hooks[0]['heads']!r}" in added and swap.prior == 0.22
+    assert f"heads={cfg.custom_hooks[0]['heads']!r}" in added and swap.prior == 0.42
