@@ -36,7 +36,8 @@ def _points(start: Preset, **parameters: Any) -> Dict[str, Preset]:
 # this much over it, whichever margin is asked for.
 OVER_MARGIN = 0.02
 _ASL = _points(dict(prior=0.22), gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
-_ASL['dense'].update(prior=0.42, clip=0.4)
+for _kind in ('dense', 'soft'):  # both in one head of TOOD, which starts once
+    _ASL[_kind].update(prior=0.42, clip=0.4)
 _ASL['multilabel'].update(gamma_neg=4.0, clip=0.05)
 _FOCAL = _points({}, gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25)
 for _kind in ('dense', 'detr', 'rpn'):  # those that take mmdet's own
