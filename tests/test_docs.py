@@ -1,4 +1,4 @@
-"""Tables of the docs are what their command prints."""
+"""Tables of the docs are what their command prints, or what the loss computes."""
 
 import glob
 import re
@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from asl_det.losses.functional import asymmetric_loss
 
 ROOT = Path(__file__).parent.parent
 # A comment with a command, and the table below it.
@@ -30,3 +33,30 @@ def test_a_table_is_what_its_command_prints(command, table, monkeypatch, capsys)
         for name in (sorted(glob.glob(argument)) if argument.endswith('.json') else [argument]))])
     runpy.run_path(tool, run_name='__main__')
     assert table == capsys.readouterr().out
+
+
+def entry(logits, positive, **parameters):
+    """Loss of every logit with one label."""
+    targets = torch.full_like(logits, float(positive))[:, None]
+    return asymmetric_loss(logits[:, None], targets, **parameters)[:, 0]
+
+
+def test_where_places_of_uncertain_labels_end():
+    page = (ROOT / 'docs/detection.md').read_text()
+    rows = re.findall(r'^\| (focal loss|ASL, margin ([\d.]+))' + r' \| ([\d.]+)' * 4 + r' \|$',
+                      page, re.MULTILINE)
+    assert len(rows) == 5
+    logits = torch.linspace(-8, 14, 44001, dtype=torch.float64)
+    for name, margin, *told in rows:
+        parameters = (dict(gamma_neg=2.0, gamma_pos=0.0, clip=float(margin)) if margin
+                      else dict(gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25))
+        found = []
+        for share in (0.6, 0.1):
+            loss = (share * entry(logits, True, **parameters)
+                    + (1 - share) * entry(logits, False, **parameters))
+            found.append(logits[loss.argmin()].sigmoid())
+        points = torch.tensor([0.5, 0.9], dtype=torch.float64).logit().requires_grad_()
+        entry(points, False, **parameters).sum().backward()
+        for value, text in zip([*found, *points.grad], told, strict=True):
+            digits = len(text.partition('.')[2])
+            assert float(value) == pytest.approx(float(text), abs=0.51 * 10**-digits), name
