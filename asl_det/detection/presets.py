@@ -35,9 +35,16 @@ def _points(start: Preset, **parameters: Any) -> Dict[str, Preset]:
 # Under the margin a negative has no gradient, far over it all start as hard ones: classes start
 # this much over it, whichever margin is asked for.
 OVER_MARGIN = 0.02
-_ASL = _points(dict(prior=0.22), gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
+
+
+def prior_over(clip: float) -> float:
+    """The probability that the classes start at with this margin."""
+    return round(clip + OVER_MARGIN, 6)
+
+
+_ASL = _points(dict(prior=prior_over(0.2)), gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
 for _kind in ('dense', 'soft'):  # both in one head of TOOD, which starts once
-    _ASL[_kind].update(prior=0.42, clip=0.4)
+    _ASL[_kind].update(prior=prior_over(0.4), clip=0.4)
 _ASL['multilabel'].update(gamma_neg=4.0, clip=0.05)
 _FOCAL = _points({}, gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25)
 for _kind in ('dense', 'detr', 'rpn'):  # those that take mmdet's own

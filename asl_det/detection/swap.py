@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
-from asl_det.detection.presets import DEFAULT_KINDS, KINDS, OVER_MARGIN, PRESETS, Preset
+from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset, prior_over
 from asl_det.errors import UserError
 from asl_det.losses import AsymmetricLoss
 from asl_det.overrides import type_name
@@ -190,8 +190,8 @@ def _replacement(place: Place, preset: Preset, loss: str, options: Dict[str, Any
     if rise is not None and not new.get('clip'):
         raise UserError(f'--loss-options {RISE}={rise}: there is no margin to rise: give a clip')
     _check_contract(place, new, loss)
-    if prior is not None and PRIOR not in options and 'clip' in options:
-        prior = round(new['clip'] + OVER_MARGIN, 6)
+    if prior is not None and PRIOR not in options:
+        prior = prior_over(new['clip'])
     return Replacement(place.path, place.kind, dict(place.loss), new, prior, rise)
 
 
