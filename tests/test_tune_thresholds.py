@@ -71,10 +71,13 @@ def test_boxes_become_thresholds_by_the_names_of_the_categories(tmp_path, monkey
     (['{scores}', '--checkpoint', 'none.pth'], 'checkpoint none.pth does not exist'),
     (['{scores}', '--shrink', '-1'], '--shrink -1: expected a number from 0'),
     (['--compare', 'ASL'], 'expected NAME=report.json'),
-    (['--compare', 'ASL={scores}'], 'is no report of this command'),
+    (['--compare', 'ASL={other}'], 'is no report of this command'),
 ])
 def test_mistakes_end_in_one_line(scores, arguments, message, monkeypatch):
-    said = run_tool('tune_thresholds', monkeypatch, *(a.format(scores=scores) for a in arguments))
+    other = scores.with_name('other.json')
+    other.write_text('{}')
+    said = run_tool('tune_thresholds', monkeypatch,
+                    *(a.format(scores=scores, other=other) for a in arguments))
     assert message in said and '\n' not in said
 
 

@@ -4,13 +4,13 @@
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Dict
 
 from asl_det.analysis.sweep_table import METRICS, tables_as_one
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
+from asl_det.multilabel.datasets.files import read_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,14 +41,11 @@ def main() -> None:
 
 def read_record(path: Path) -> Dict[str, Any]:
     """What a sweep left; UserError where the file is something else."""
+    record = read_json(path)
     try:
-        record = json.loads(path.read_text(encoding='utf-8'))
-        variants = record['variants']
-        if not all('metrics' in variant for variant in variants.values()):
+        if not all('metrics' in variant for variant in record['variants'].values()):
             raise KeyError('metrics')
-    except OSError as error:
-        raise UserError(f'{path}: {error.strerror}') from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f'{path}: expected the sweep.json that tools/sweep.py writes') from None
     return record
 

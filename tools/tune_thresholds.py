@@ -28,6 +28,7 @@ from asl_det.analysis.threshold_report import (
 from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
+from asl_det.multilabel.datasets.files import read_json
 from asl_det.identity import hash_file, versions
 from asl_det.multilabel.metric import read_scores
 from asl_det.thresholds import Thresholds
@@ -138,10 +139,10 @@ def read_reports(text: str) -> tuple:
         raise UserError(f'--compare {text}: expected NAME=report.json')
     reports = []
     for path in paths.split(','):
+        reports.append(read_json(path))
         try:
-            reports.append(json.loads(Path(path).read_text()))
             reports[-1]['metrics']['cross_validated']
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise UserError(f'{path} is no report of this command ({error}): expected '
                             '*.report.json') from None
     return name, reports

@@ -1,7 +1,6 @@
 """Which boxes of a COCO result are right: pycocotools' own matching."""
 
 import io
-import json
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, List, Tuple, Union
@@ -12,6 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from asl_det.analysis.thresholds import Claims
 from asl_det.errors import UserError
+from asl_det.multilabel.datasets.files import read_json
 
 
 def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], iou: float = 0.5
@@ -35,11 +35,11 @@ def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], io
         UserError: if a file is not there or not in its format, or the results
             are not of these images and categories.
     """
-    truth = _read(annotations, '--annotations')
+    truth = read_json(annotations)
     if not isinstance(truth, dict) or not {'images', 'annotations', 'categories'} <= set(truth):
         raise UserError(f'{annotations} is no COCO annotation file: expected images, annotations '
                         'and categories')
-    boxes = _read(results, 'results')
+    boxes = read_json(results)
     if not isinstance(boxes, list) or not all(
             isinstance(b, dict) and {'image_id', 'category_id', 'bbox', 'score'} <= set(b)
             for b in boxes):
@@ -92,12 +92,3 @@ def _index(content: dict) -> COCO:
     coco.dataset = content
     coco.createIndex()
     return coco
-
-
-def _read(path: Union[str, Path], what: str) -> Any:
-    try:
-        return json.loads(Path(path).read_text())
-    except OSError as error:
-        raise UserError(f'{what} {path} can not be read: {error.strerror}') from None
-    except ValueError as error:
-        raise UserError(f'{what} {path} is no json: {error}') from None
