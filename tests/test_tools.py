@@ -211,6 +211,12 @@ def test_a_table_of_sweeps_needs_records_of_sweeps(tmp_path, monkeypatch):
     known = 'docs/detection/retinanet_digits.json'
     assert 'named retinanet_digits too' in run_tool('sweep_table', monkeypatch, known, known)
     assert 'none.json does not exist' in run_tool('sweep_table', monkeypatch, tmp_path / 'none.json')
+    short = (known, '--by-variant', '--metrics')
+    assert 'more than one metric: coco/bbox_mAP_50, coco/bbox_mAP_75' in run_tool(
+        'sweep_table', monkeypatch, *short, '.*_(50|75)')
+    assert '--by-variant shows one metric' in run_tool('sweep_table', monkeypatch, *short, 'a', 'b')
+    assert 'has no variant bce; there are: mmdet' in run_tool(
+        'sweep_table', monkeypatch, *short, '.*_mAP', '--baseline', 'bce')
 
 
 @pytest.fixture(scope='module')

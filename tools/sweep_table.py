@@ -1,13 +1,14 @@
 """Print the results of finished sweeps as one Markdown table: a row is a variant of a sweep.
 
     python tools/sweep_table.py docs/detection/*_digits.json --metrics '.*_mAP(_50)?'
+    python tools/sweep_table.py docs/detection/*_digits.json --metrics '.*_mAP' --by-variant
 """
 
 import argparse
 from pathlib import Path
 from typing import Any, Dict
 
-from asl_det.analysis.sweep_table import METRICS, tables_as_one
+from asl_det.analysis.sweep_table import METRICS, table_by_variant, tables_as_one
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.files import read_json
@@ -22,6 +23,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metrics', nargs='+', default=[METRICS],
                         help='patterns of the columns; the last column is the difference of the '
                         'first to the baseline')
+    parser.add_argument('--by-variant', action='store_true',
+                        help='a row is a sweep, a column a variant, of the one metric that '
+                        '--metrics names, with the difference to the baseline in brackets')
     parser.add_argument('--baseline', metavar='NAME', help='a variant that every sweep has; '
                         "default: each sweep's own")
     return parser.parse_args()
@@ -36,7 +40,12 @@ def main() -> None:
         if name in records:
             raise UserError(f'{path}: another of these files is named {name} too: rename one')
         records[name] = read_record(path)
-    print(tables_as_one(records, args.metrics, args.baseline), end='')
+    if args.by_variant:
+        if len(args.metrics) > 1:
+            raise UserError(f'--by-variant shows one metric: {" ".join(args.metrics)} are more')
+        print(table_by_variant(records, args.metrics[0], args.baseline), end='')
+    else:
+        print(tables_as_one(records, args.metrics, args.baseline), end='')
 
 
 def read_record(path: Path) -> Dict[str, Any]:

@@ -64,10 +64,7 @@ def tables_as_one(records: Dict[str, Dict[str, Any]], metrics: Sequence[str],
     columns = list(dict.fromkeys(m for r in records.values() for m in _chosen(r, metrics)))
     cells = {}
     for name, record in records.items():
-        variants = record['variants']
-        other = baseline or record['baseline']
-        if other not in variants:
-            raise UserError(f'{name} has no variant {other}; there are: {", ".join(variants)}')
+        variants, other = record['variants'], _baseline(name, record, baseline)
         for variant, found in variants.items():
             more = differences_to(variants[other]['metrics'], found['metrics'])
             cells[f'{name}: {variant}'] = [
@@ -75,6 +72,45 @@ def tables_as_one(records: Dict[str, Dict[str, Any]], metrics: Sequence[str],
                 '' if variant == other else show_difference(more.get(columns[0]))]
     return '\n'.join(_rows([*columns, f'{_short(columns[0])} more than {baseline or "baseline"}'],
                            cells)) + '\n'
+
+
+def table_by_variant(records: Dict[str, Dict[str, Any]], metric: str,
+                     baseline: Optional[str] = None) -> str:
+    """Several sweeps as one short Markdown table: a row is a sweep, a column a variant.
+
+    A cell is the metric, and in brackets what it has more than the baseline
+    of its sweep with the same seed, mean and standard error.
+
+    Args:
+        records, baseline: as for :func:`tables_as_one`.
+        metric: a pattern that one metric of every sweep fits.
+
+    Raises:
+        UserError: if a sweep has no metric or variant of that name.
+    """
+    columns = list(dict.fromkeys(v for r in records.values() for v in r['variants']))
+    cells = {}
+    for name, record in records.items():
+        variants, other = record['variants'], _baseline(name, record, baseline)
+        chosen, *rest = _chosen(record, [metric])
+        if rest:
+            raise UserError(f'{metric} is more than one metric: {", ".join([chosen, *rest])}')
+        cells[name] = row = []
+        for variant in columns:
+            found = variants.get(variant, {}).get('metrics', {})
+            more = differences_to(variants[other]['metrics'], found).get(chosen)
+            beside = '' if more is None or variant == other else f' ({show_difference(more)})'
+            row.append(show(found.get(chosen)) + beside if variant in variants else '')
+    return '\n'.join(_rows(columns, cells)) + '\n'
+
+
+def _baseline(name: str, record: Dict[str, Any], asked: Optional[str]) -> str:
+    """The variant of a sweep that others are compared with."""
+    found = asked or record['baseline']
+    if found not in record['variants']:
+        raise UserError(f'{name} has no variant {found}; there are: '
+                        f'{", ".join(record["variants"])}')
+    return found
 
 
 def differences_to(baseline: Dict[str, Dict[str, Any]],

@@ -14,6 +14,7 @@ from asl_det.analysis.sweep_table import (
     metric_names,
     show,
     table,
+    table_by_variant,
     tables_as_one,
 )
 from asl_det.errors import UserError
@@ -64,6 +65,17 @@ def test_sweeps_side_by_side_are_compared_to_a_variant_of_each():
     assert rows[2] == '| RetinaNet: bce | 0.500 ± 0.010 | 0.250 | -0.100 ± 0.000 |'
     with pytest.raises(UserError, match='RetinaNet has no variant focal; there are: bce, asl'):
         tables_as_one(records, ['.*mAP'], 'focal')
+
+
+def test_sweeps_by_variant_have_a_row_each_and_gaps_where_one_lacks_a_variant():
+    records = {'RetinaNet': dict(record({'bce': 0.5, 'asl': 0.6}), baseline='bce'),
+               'FCOS': dict(with_gap(), baseline='bce'),
+               'RoI': dict(record({'softmax': 0.5, 'asl': 0.4}), baseline='softmax')}
+    assert table_by_variant(records, '.*mAP').splitlines() == [
+        '| | bce | asl | softmax |', '| --- | --- | --- | --- |',
+        '| RetinaNet | 0.500 ± 0.010 | 0.600 ± 0.010 (+0.100 ± 0.000) |  |',
+        '| FCOS | – | 0.600 ± 0.010 (1 of 2) |  |',
+        '| RoI |  | 0.400 ± 0.010 (-0.100 ± 0.000) | 0.500 ± 0.010 |']
 
 
 def drawn(monkeypatch, found, grid):
