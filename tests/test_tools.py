@@ -210,7 +210,8 @@ def test_a_table_of_sweeps_needs_records_of_sweeps(tmp_path, monkeypatch):
         assert f'{other}: expected the sweep.json' in run_tool('sweep_table', monkeypatch, other)
     known = 'docs/detection/retinanet_digits.json'
     assert 'named retinanet_digits too' in run_tool('sweep_table', monkeypatch, known, known)
-    assert 'none.json does not exist' in run_tool('sweep_table', monkeypatch, tmp_path / 'none.json')
+    none = tmp_path / 'none.json'
+    assert f'{none} does not exist' in run_tool('sweep_table', monkeypatch, none)
     short = (known, '--by-variant', '--metrics')
     assert 'more than one metric: coco/bbox_mAP_50, coco/bbox_mAP_75' in run_tool(
         'sweep_table', monkeypatch, *short, '.*_(50|75)')

@@ -28,8 +28,8 @@ from asl_det.analysis.threshold_report import (
 from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import read_json
 from asl_det.identity import hash_file, versions
+from asl_det.multilabel.datasets.files import read_json
 from asl_det.multilabel.metric import read_scores
 from asl_det.thresholds import Thresholds
 from asl_det.weights import require_checkpoint

@@ -3,7 +3,7 @@
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, List, Tuple, Union
+from typing import List, Tuple, Union
 
 import numpy as np
 from pycocotools.coco import COCO
