@@ -1,7 +1,7 @@
 """What each name of a loss means in each kind of head: the one place of these numbers.
 
-Measured so far: ``asl`` in a dense head (docs/detection.md). The other kinds of
-head keep the smaller margin that it had before, until they are measured.
+Measured so far: ``asl`` in dense heads and RoI heads (docs/detection.md). The other
+kinds of head keep the smaller margin that it had before, until they are measured.
 """
 
 from typing import Any, Dict
@@ -45,6 +45,9 @@ def prior_over(clip: float) -> float:
 _ASL = _points(dict(prior=prior_over(0.2)), gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
 for _kind in ('dense', 'soft'):  # both in one head of TOOD, which starts once
     _ASL[_kind].update(prior=prior_over(0.4), clip=0.4)
+# A sampler has balanced the proposals, and their loss is a mean over background too: weaker
+# focusing and a small margin leave it the weight that softmax has beside the boxes.
+_ASL['roi'].update(prior=prior_over(0.05), gamma_neg=1.0, clip=0.05)
 _ASL['multilabel'].update(gamma_neg=4.0, clip=0.05)
 _FOCAL = _points({}, gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25)
 for _kind in ('dense', 'detr', 'rpn'):  # those that take mmdet's own

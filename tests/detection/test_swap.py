@@ -177,7 +177,7 @@ def test_heads_of_one_prior_share_a_hook():
     cfg = mmdet('cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco')
     swap_losses(cfg)
     assert hooks(cfg, 'ClassifierPriorHook') == [
-        dict(type='ClassifierPriorHook', prior=0.22,
+        dict(type='ClassifierPriorHook', prior=0.07,
              heads=[f'roi_head.bbox_head.{i}' for i in range(3)])]
 
 
