@@ -3,8 +3,14 @@
 from pathlib import Path
 
 import pytest
-from mmdet.models.losses import CrossEntropyLoss, FocalLoss
+from mmdet.models.losses import (
+    CrossEntropyLoss,
+    FocalLoss,
+    QualityFocalLoss,
+    VarifocalLoss,
+)
 from mmengine.config import Config
+from torch import nn
 
 from asl_det.detection import swap_losses
 from asl_det.detection.trial import build_model, make_small, training_step, try_head
@@ -15,8 +21,13 @@ CONFIGS = sorted(p for p in Path('configs').rglob('*.py')
                  if not {'_base_', 'multilabel'} & set(p.parts))
 
 
+# Losses of heads that do not have focal loss.
+OWN_LOSS = {'faster-rcnn': CrossEntropyLoss, 'gfl': QualityFocalLoss, 'vfnet': VarifocalLoss}
+
+
 def head_of(model):
-    return model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
+    head = model.roi_head.bbox_head if hasattr(model, 'roi_head') else model.bbox_head
+    return head[-1] if isinstance(head, nn.ModuleList) else head
 
 
 def classifier_of(head):
@@ -38,11 +49,9 @@ def test_there_are_configs():
 def test_the_head_has_one_channel_a_class_and_the_loss_in_place(config):
     head = head_of(build_model(config))
     name = Path(config.filename).stem
-    loss = AsymmetricLoss if '_asl' in name else FocalLoss
+    loss = AsymmetricLoss if '_asl' in name else OWN_LOSS.get(name.split('_')[0], FocalLoss)
     if '_asl-softmax' in name:
         loss = AsymmetricLossSingleLabel
-    elif name.startswith('faster-rcnn'):
-        loss = CrossEntropyLoss
     softmax = loss in (AsymmetricLossSingleLabel, CrossEntropyLoss)
     assert classifier_of(head).weight.shape[0] % (head.num_classes + softmax) == 0
     assert isinstance(head.loss_cls, loss)
@@ -64,7 +73,8 @@ def test_one_training_step_changes_the_classifier(config):
     head.init_weights()
     classifier = classifier_of(head)
     losses = training_step(model)
-    assert losses['loss_cls'] > 0 and losses['loss_bbox'] > 0
+    for part in ('loss_cls', 'loss_bbox'):
+        assert sum(v for k, v in losses.items() if k.endswith(part)) > 0
     assert classifier.weight.grad.isfinite().all() and classifier.weight.grad.abs().sum() > 0
 
 
