@@ -1,6 +1,7 @@
 """ATSS with focal loss on digits; with ASL: --loss asl.
 
-Box AP on the validation set: not run.
+Box AP 0.805 +- 0.001 (seeds 0, 1, 2) on the validation set, with ASL 0.807 +- 0.003
+(docs/detection.md).
     python tools/train.py configs/digits/atss_r18-w16_fpn_800i_digits.py
 """
 _base_ = ['./_base_/atss_tiny.py', './_base_/digits_detection.py']
