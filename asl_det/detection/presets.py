@@ -21,14 +21,10 @@ DEFAULT_KINDS = ('dense', 'detr', 'roi', 'multilabel')
 Preset = Dict[str, Any]
 
 
-def _points(start: Preset, **parameters: Any) -> Dict[str, Preset]:
-    """The same parameters of our loss in every kind of head; ``start`` is for detectors."""
-    def preset(kind: str) -> Preset:
-        name = 'RoIAsymmetricLoss' if kind == 'roi' else 'AsymmetricLoss'
-        return dict(type=name, use_sigmoid=True, **parameters,
-                    **({} if kind == 'multilabel' else start))
-
-    return {kind: preset(kind) for kind in KINDS}
+def _points(**parameters: Any) -> Dict[str, Preset]:
+    """The same parameters of our loss in every kind of head."""
+    return {kind: dict(type='RoIAsymmetricLoss' if kind == 'roi' else 'AsymmetricLoss',
+                       use_sigmoid=True, **parameters) for kind in KINDS}
 
 
 # A preset holds the arguments of a loss; prior and margin_rise are of the hooks beside it.
@@ -42,14 +38,16 @@ def prior_over(clip: float) -> float:
     return round(clip + OVER_MARGIN, 6)
 
 
-_ASL = _points(dict(prior=prior_over(0.2)), gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
+_ASL = _points(gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
 for _kind in ('dense', 'soft'):  # both in one head of TOOD, which starts once
-    _ASL[_kind].update(prior=prior_over(0.4), clip=0.4)
+    _ASL[_kind].update(clip=0.4)
 # A sampler has balanced the proposals, and their loss is a mean over background too: weaker
 # focusing and a small margin leave it the weight that softmax has beside the boxes.
-_ASL['roi'].update(prior=prior_over(0.05), gamma_neg=1.0, clip=0.05)
+_ASL['roi'].update(gamma_neg=1.0, clip=0.05)
+for _kind in KINDS.keys() - {'multilabel'}:
+    _ASL[_kind].update(prior=prior_over(_ASL[_kind]['clip']))
 _ASL['multilabel'].update(gamma_neg=4.0, clip=0.05)
-_FOCAL = _points({}, gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25)
+_FOCAL = _points(gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25)
 for _kind in ('dense', 'detr', 'rpn'):  # those that take mmdet's own
     _FOCAL[_kind] = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
 _FOCAL['multilabel'].update(alpha=None)
@@ -59,5 +57,5 @@ PRESETS: Dict[str, Dict[str, Preset]] = {
     'asl-adaptive': {kind: dict(preset, adaptive=dict(delta_p_target=0.1))
                      for kind, preset in _ASL.items()},
     'focal': _FOCAL,
-    'bce': _points({}, gamma_neg=0.0, gamma_pos=0.0, clip=0.0),
+    'bce': _points(gamma_neg=0.0, gamma_pos=0.0, clip=0.0),
 }

@@ -1,30 +1,16 @@
 """Sparse R-CNN, three stages on a ResNet-18 of quarter width, from scratch, for 160 px canvases."""
+_base_ = './faster-rcnn_tiny.py'
+
 num_stages = 3
 model = dict(
     type='SparseRCNN',
-    data_preprocessor=dict(
-        type='DetDataPreprocessor',
-        mean=[80.0] * 3,
-        std=[50.0] * 3,
-        bgr_to_rgb=True,
-        pad_size_divisor=32),
-    backbone=dict(
-        type='ResNet',
-        depth=18,
-        base_channels=16,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type='BN', requires_grad=True),
-        norm_eval=False),
-    neck=dict(
-        type='FPN',
-        in_channels=[16, 32, 64, 128],
-        out_channels=64,
-        start_level=1,
-        end_level=2,
-        num_outs=2),
-    rpn_head=dict(type='EmbeddingRPNHead', num_proposals=40, proposal_feature_channel=64),
+    rpn_head=dict(
+        _delete_=True,
+        type='EmbeddingRPNHead',
+        num_proposals=40,
+        proposal_feature_channel=64),
     roi_head=dict(
+        _delete_=True,
         type='SparseRoIHead',
         num_stages=num_stages,
         stage_loss_weights=[1] * num_stages,
@@ -66,6 +52,7 @@ model = dict(
                     target_stds=[0.5, 0.5, 1.0, 1.0])) for _ in range(num_stages)
         ]),
     train_cfg=dict(
+        _delete_=True,
         rpn=None,
         rcnn=[
             dict(
@@ -79,4 +66,4 @@ model = dict(
                 sampler=dict(type='PseudoSampler'),
                 pos_weight=1) for _ in range(num_stages)
         ]),
-    test_cfg=dict(rpn=None, rcnn=dict(max_per_img=30)))
+    test_cfg=dict(_delete_=True, rpn=None, rcnn=dict(max_per_img=30)))
