@@ -9,6 +9,8 @@ from asl_det.overrides import type_name
 from asl_det.registry import MODELS
 
 SOFT_LOSSES = ('QualityFocalLoss', 'VarifocalLoss')
+# Heads, by a class in their ancestry, whose scores are a class times another branch.
+CENTERNESS_HEADS = {'FCOSHead', 'ATSSHead', 'DDODHead'}
 # Heads, by a class in their ancestry, that no loss of another kind fits.
 REFUSED = {
     'AutoAssignHead': 'the head computes its own loss',
@@ -125,7 +127,11 @@ def _kind(path: str, head: Dict[str, Any], key: str,
         return 'roi', ''
     if not takes_sigmoid(loss):
         return None, 'softmax over the classes and background'
-    return ('detr' if {'DETRHead', 'DIIHead'} & set(names) else 'dense'), ''
+    if {'DETRHead', 'DIIHead'} & set(names):
+        return 'detr', ''
+    # TOODHead is an ATSSHead that rates boxes by their class alone.
+    rated = CENTERNESS_HEADS & set(names) and 'TOODHead' not in names
+    return ('centerness' if rated else 'dense'), ''
 
 
 def _join(path: str, key: Any) -> str:

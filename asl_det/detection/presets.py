@@ -8,7 +8,8 @@ from typing import Any, Dict
 
 # Kind of head -> what it is.
 KINDS = {
-    'dense': 'heads over all places of feature maps: RetinaNet, FCOS, ATSS, YOLOX, YOLOv3, SOLO',
+    'dense': 'heads over all places of feature maps: RetinaNet, YOLOX, YOLOv3, SOLO',
+    'centerness': 'those whose scores are a class times a centerness or IoU: FCOS, ATSS, PAA, DDOD',
     'detr': 'heads over queries: the DETR family, Sparse R-CNN, QueryInst',
     'roi': 'box heads over proposals: Faster, Mask and Cascade R-CNN',
     'rpn': 'region proposals of two-stage detectors',
@@ -16,7 +17,7 @@ KINDS = {
     'multilabel': 'classifiers of images',
 }
 # What --loss replaces where --loss-where does not say.
-DEFAULT_KINDS = ('dense', 'detr', 'roi', 'multilabel')
+DEFAULT_KINDS = ('dense', 'centerness', 'detr', 'roi', 'multilabel')
 
 Preset = Dict[str, Any]
 
@@ -42,13 +43,15 @@ _ASL = _points(gamma_neg=2.0, gamma_pos=0.0, clip=0.2)
 for _kind in ('dense', 'soft'):  # both in one head of TOOD, which starts once
     _ASL[_kind].update(clip=0.4)
 # A sampler has balanced the proposals, and their loss is a mean over background too: weaker
-# focusing and a small margin leave it the weight that softmax has beside the boxes.
-_ASL['roi'].update(gamma_neg=1.0, clip=0.05)
+# focusing and a small margin leave it the weight that softmax has beside the boxes. Beside a
+# centerness, classes that a large margin has driven to 1 rank nothing.
+for _kind in ('roi', 'centerness'):
+    _ASL[_kind].update(gamma_neg=1.0, clip=0.05)
 for _kind in KINDS.keys() - {'multilabel'}:
     _ASL[_kind].update(prior=prior_over(_ASL[_kind]['clip']))
 _ASL['multilabel'].update(gamma_neg=4.0, clip=0.05)
 _FOCAL = _points(gamma_neg=2.0, gamma_pos=2.0, clip=0.0, alpha=0.25)
-for _kind in ('dense', 'detr', 'rpn'):  # those that take mmdet's own
+for _kind in ('dense', 'centerness', 'detr', 'rpn'):  # those that take mmdet's own
     _FOCAL[_kind] = dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25)
 _FOCAL['multilabel'].update(alpha=None)
 

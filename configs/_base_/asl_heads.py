@@ -1,4 +1,4 @@
-"""The asymmetric loss in a dense head: what ``--loss asl`` puts into a config, by hand.
+"""The asymmetric loss in a dense head without centerness: what ``--loss asl`` puts into a config, by hand.
 
 A config takes this file as a second base, and names the import where its
 first base does not:

@@ -4,7 +4,7 @@ The focal-loss twin is mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py, box AP
 Box AP of this config: not run here (8 GPUs x 2 images).
     python tools/train.py configs/fcos/fcos_r50-caffe_fpn_gn-head_asl-1x_coco.py
 """
-_base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/asl_heads.py']
+_base_ = ['mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', '../_base_/asl_centerness_heads.py']
 custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
 
 model = dict(bbox_head=dict(loss_cls={{_base_.asl_loss}}))

@@ -53,7 +53,11 @@ def test_only_classes_are_replaced():
 
 
 @pytest.mark.parametrize('name, expected', {
-    'atss/atss_r50_fpn_1x_coco': {'bbox_head.loss_cls': 'dense'},
+    'retinanet/retinanet_r50_fpn_1x_coco': {'bbox_head.loss_cls': 'dense'},
+    'atss/atss_r50_fpn_1x_coco': {'bbox_head.loss_cls': 'centerness'},
+    'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco': {'bbox_head.loss_cls': 'centerness'},
+    'ddod/ddod_r50_fpn_1x_coco': {'bbox_head.loss_cls': 'centerness'},
+    'vfnet/vfnet_r50_fpn_1x_coco': {'bbox_head.loss_cls': 'soft'},
     'yolox/yolox_tiny_8xb8-300e_coco': {'bbox_head.loss_cls': 'dense'},
     'yolo/yolov3_mobilenetv2_8xb24-320-300e_coco': {'bbox_head.loss_cls': 'dense'},
     'dino/dino-4scale_r50_8xb2-12e_coco': {'bbox_head.loss_cls': 'detr'},

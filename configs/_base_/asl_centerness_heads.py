@@ -1,0 +1,13 @@
+"""The asymmetric loss in a head with a centerness: FCOS, ATSS and the like.
+
+As asl_heads.py, with weaker focusing and a small margin.
+"""
+
+asl_loss = dict(
+    _delete_=True,
+    type='AsymmetricLoss',
+    use_sigmoid=True,
+    gamma_neg=1.0,
+    gamma_pos=0.0,
+    clip=0.05)
+custom_hooks = [dict(type='ClassifierPriorHook', prior=0.07, heads=['bbox_head'])]
