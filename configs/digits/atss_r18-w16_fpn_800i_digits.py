@@ -1,6 +1,6 @@
 """ATSS with focal loss on digits; with ASL: --loss asl.
 
-Box AP 0.805 +- 0.001 (seeds 0, 1, 2) on the validation set, with ASL 0.807 +- 0.003
+Box AP 0.805 +- 0.004 (seeds 0, 1, 2) on the validation set, with ASL 0.812 +- 0.003
 (docs/detection.md).
     python tools/train.py configs/digits/atss_r18-w16_fpn_800i_digits.py
 """
