@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from asl_det.errors import UserError
 from asl_det.identity import versions
 from asl_det.multilabel import MultiLabelClassifier
+from asl_det.registry import is_type, type_name
 from asl_det.thresholds import Thresholds
 
 TOLERANCE = 1e-4
@@ -129,13 +130,14 @@ def preprocessing(cfg: Config, model: nn.Module, size: Optional[Tuple[int, int]]
         UserError: if the pipeline does anything else to a picture.
     """
     steps = cfg.test_dataloader.dataset.pipeline
-    if steps[0]['type'] not in IMAGES:
-        raise UserError(f'the test pipeline begins with {steps[0]["type"]}, not with an image: '
+    if not is_type(steps[0], *IMAGES):
+        raise UserError(f'the test pipeline begins with {type_name(steps[0])}, not with an image: '
                         'give the config of the whole network')
-    change = [step for step in steps if step['type'] not in LOADING]
-    if len(change) > 1 or any(step['type'] != 'Resize' or not step.get('scale') for step in change):
+    change = [step for step in steps if not is_type(step, *LOADING)]
+    if len(change) > 1 or any(not is_type(step, 'Resize') or not step.get('scale')
+                              for step in change):
         raise UserError('the file says how a picture is resized and normalised, but the test '
-                        f'pipeline has {", ".join(step["type"] for step in change)}: expected one '
+                        f'pipeline has {", ".join(map(type_name, change))}: expected one '
                         'Resize with scale at most')
     resize = dict(dict(interpolation='bilinear', backend='cv2', keep_ratio=False), **change[0]) \
         if change else dict(interpolation=None, backend='cv2', keep_ratio=False, scale=None)

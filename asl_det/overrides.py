@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from asl_det.errors import UserError
+from asl_det.registry import is_type, type_name
 
 SPLITS = ('train', 'val', 'test')
 # The lengths of a training that mmengine's loops know.
@@ -159,7 +160,7 @@ def set_lr(cfg: Config, lr: float) -> None:
         raise UserError(f'lr={lr}: the config has no optim_wrapper.optimizer.lr: give the keys '
                         'that it has with --cfg-options')
     rates = [s for _, s in schedulers(cfg) if type_name(s).endswith('LR')]
-    peaks = [s.get('eta_max') for s in rates if type_name(s) == 'OneCycleLR']
+    peaks = [s.get('eta_max') for s in rates if is_type(s, 'OneCycleLR')]
     if any(p != peaks[0] or not isinstance(p, (int, float)) for p in peaks):
         raise UserError(f'lr={lr}: the config has several values of eta_max for OneCycleLR '
                         f'({", ".join(map(str, peaks))}): give each with --cfg-options')
@@ -167,7 +168,7 @@ def set_lr(cfg: Config, lr: float) -> None:
     for scheduler in rates:
         if scheduler.get('eta_min'):
             scheduler.eta_min *= factor
-        if type_name(scheduler) == 'OneCycleLR':
+        if is_type(scheduler, 'OneCycleLR'):
             scheduler.eta_max = lr
     optimizer.lr = lr
     if 'lr' in cfg:
@@ -195,7 +196,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
         return
     factor = runner.world_size * cfg.train_dataloader.batch_size / scale['base_batch_size']
     for where, scheduler in schedulers(dict(param_scheduler=runner.param_schedulers)):
-        if type_name(scheduler) == 'OneCycleLR':
+        if is_type(scheduler, 'OneCycleLR'):
             peak = scheduler['eta_max']
             scheduler['eta_max'] = ([p * factor for p in peak] if isinstance(peak, (list, tuple))
                                     else peak * factor)
@@ -205,7 +206,7 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
 def without_amp(cfg: Config) -> bool:
     """Replace AmpOptimWrapper by OptimWrapper; returns whether there was one."""
     wrapper = cfg.get('optim_wrapper') or {}
-    if not wrapper.get('type') or type_name(wrapper) != 'AmpOptimWrapper':
+    if not is_type(wrapper, 'AmpOptimWrapper'):
         return False
     wrapper.type = 'OptimWrapper'
     for name in ('loss_scale', 'dtype', 'use_fsdp'):
@@ -236,7 +237,7 @@ def check_one_cycle(cfg: Config) -> None:
         by_epoch = s.get('by_epoch', True)
         length = loop.get('max_epochs' if by_epoch else 'max_iters')
         total = s.get('total_steps')
-        if type_name(s) != 'OneCycleLR' or not total or not length:
+        if not is_type(s, 'OneCycleLR') or not total or not length:
             continue
         unit = 'epochs' if by_epoch else 'iterations'
         if min(length, s.get('end', length)) - s.get('begin', 0) > total:
@@ -317,7 +318,7 @@ def _check_read(cfg: Config, key: str) -> None:
 
 def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
     """Under one-cycle, mmengine takes every learning rate from ``eta_max``."""
-    cycles = [where for where, s in schedulers(cfg) if type_name(s) == 'OneCycleLR']
+    cycles = [where for where, s in schedulers(cfg) if is_type(s, 'OneCycleLR')]
     if not cycles:
         return
     for key in options:
@@ -357,12 +358,6 @@ def value_at(cfg: Any, key: str) -> Any:
         else:
             cfg = cfg.get(name) if hasattr(cfg, 'get') else None
     return cfg
-
-
-def type_name(node: Dict[str, Any]) -> str:
-    """The type of a dict, a name (with or without a scope) or a class, as a bare name."""
-    kind = node['type']
-    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
 
 
 def _dicts(node: Any) -> Iterator[Dict[str, Any]]:

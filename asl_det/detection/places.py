@@ -5,8 +5,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import ConfigDict
 
-from asl_det.overrides import type_name
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, type_name
 
 SOFT_LOSSES = ('QualityFocalLoss', 'VarifocalLoss')
 # Heads, by a class in their ancestry, whose scores are a class times another branch.

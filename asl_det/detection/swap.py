@@ -14,8 +14,7 @@ from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
 from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset, prior_over
 from asl_det.errors import UserError
 from asl_det.losses import AsymmetricLoss
-from asl_det.overrides import type_name
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, is_type, type_name
 
 # What a head's way of calling its loss depends on stays as the head's config has it.
 KEPT = ('loss_weight', 'reduction', 'activated')
@@ -233,9 +232,9 @@ def _set_hooks(cfg: Config, swaps: List[Replacement]) -> None:
             priors[head] = swap.prior if swap.prior is not None else priors.get(head)
     hooks = []
     for hook in cfg.get('custom_hooks') or []:
-        if type_name(hook) == 'RisingMarginHook':
+        if is_type(hook, 'RisingMarginHook'):
             continue
-        if type_name(hook) == 'ClassifierPriorHook':
+        if is_type(hook, 'ClassifierPriorHook'):
             hook = dict(hook, heads=[h for h in hook['heads'] if h not in priors])
             if not hook['heads']:
                 continue

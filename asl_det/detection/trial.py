@@ -19,8 +19,7 @@ from asl_det.detection.places import ancestry, find_losses
 from asl_det.detection.swap import Replacement, swap_losses
 from asl_det.hooks.classifier_prior import set_prior
 from asl_det.losses import AsymmetricLoss
-from asl_det.overrides import type_name
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, is_type
 
 SIZE = 128
 FEWER = {'num_layers': 2, 'num_queries': 30, 'num_dn_queries': 10}
@@ -151,7 +150,7 @@ def make_small(model: Dict[str, Any]) -> None:
         for part in (model.get('train_cfg') or {}, model.get('test_cfg') or {}):
             if 'max_per_img' in (part.get(stage) or {}):
                 part[stage].max_per_img = 30
-    if type_name(model.backbone) == 'ResNet' and 'shared_head' not in model.get('roi_head', {}):
+    if is_type(model.backbone, 'ResNet') and 'shared_head' not in model.get('roi_head', {}):
         neck = model.neck[0] if isinstance(model.neck, list) else model.neck
         if 'DETRHead' in ancestry(model.get('bbox_head', {})):
             model.backbone.base_channels = 16
@@ -186,7 +185,7 @@ def _narrow(node: Any) -> None:
             _narrow(item)
     if not isinstance(node, dict):
         return
-    if node.get('type') == 'ResNet':
+    if is_type(node, 'ResNet'):
         node['base_channels'] = 64
     for key, value in node.items():
         if re.search(r'(^|_)(channels?|num_groups)$', str(key)):
@@ -213,7 +212,7 @@ def start_as_trained(model: nn.Module, cfg: Config) -> None:
     """Initialise the weights as a training does: mmdet's way, then the priors of the config."""
     model.init_weights()
     for hook in cfg.get('custom_hooks') or []:
-        if type_name(hook) == 'ClassifierPriorHook':
+        if is_type(hook, 'ClassifierPriorHook'):
             for head in hook['heads']:
                 set_prior(model, head, hook['prior'])
     for name in ('epoch', 'iter'):  # the Runner keeps them; TOOD and YOLOX read them

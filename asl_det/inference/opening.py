@@ -15,7 +15,7 @@ from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.inference.pipeline import InferencePipeline
 from asl_det.inference.saved_config import saved_config
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, is_type
 from asl_det.thresholds import Thresholds
 from asl_det.weights import load_weights, require_checkpoint, weights_of
 
@@ -132,7 +132,7 @@ def _without_pretrained(node: Any) -> None:
     if isinstance(node, dict):
         for key in PRETRAINED:
             node.pop(key, None)
-        if node.get('type') == 'TorchvisionBackbone':
+        if is_type(node, 'TorchvisionBackbone'):
             node.pop('weights', None)
         for value in node.values():
             _without_pretrained(value)

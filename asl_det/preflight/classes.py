@@ -12,8 +12,8 @@ from asl_det.overrides import value_at
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run, path_of
 from asl_det.preflight.signatures import arguments
-from asl_det.preflight.walk import MODELS, lookup, parts, type_name
-from asl_det.registry import DATASETS
+from asl_det.preflight.walk import MODELS, lookup, parts
+from asl_det.registry import DATASETS, is_type, type_name
 
 # Heads whose channels are not the classes of the data: proposals, maps of stuff, identities.
 OTHERS = {'RPNHead', 'GARPNHead', 'CascadeRPNHead', 'StageCascadeRPNHead', 'FusedSemanticHead',
@@ -139,7 +139,7 @@ def _first_known(run: Run) -> Tuple[str, Optional[Sequence[str]]]:
 def _name_classes(cfg: Config, run: Run) -> List[str]:
     """Give CocoDatasets without class names those of the first one's file."""
     nameless = [(place, dataset) for place, dataset in run.splits()
-                if dataset.get('type') == 'CocoDataset'
+                if is_type(dataset, 'CocoDataset')
                 and not (dataset.get('metainfo') or {}).get('classes')]
     if not nameless:
         return []
@@ -155,7 +155,7 @@ def _name_classes(cfg: Config, run: Run) -> List[str]:
         return []
     for split in ('train', 'val', 'test'):
         for _, node in run.data_sets(split):
-            if node.get('type') == 'CocoDataset':
+            if is_type(node, 'CocoDataset'):
                 node.metainfo = dict(node.get('metainfo') or {}, classes=tuple(names))
     run.forget()
     return [f'metainfo.classes of the data sets: the {len(names)} of {path} '
@@ -168,7 +168,7 @@ def _whose(dataset: Dict[str, Any], names: Sequence[str]) -> str:
     own = (getattr(kind, 'METAINFO', None) or {}).get('classes')
     if (dataset.get('metainfo') or {}).get('classes') or own is None or len(own) != len(names):
         return ''
-    return f', those of {type_name(dataset["type"])} itself, as it has no metainfo=dict(classes=)'
+    return f', those of {type_name(dataset)} itself, as it has no metainfo=dict(classes=)'
 
 
 def _thing_classes(run: Run, place: str, dataset: Dict[str, Any]) -> Optional[Sequence[str]]:

@@ -16,6 +16,7 @@ from asl_det.preflight.images import SAMPLE, spread
 from asl_det.preflight.inspect import image_files, inspect, is_local
 from asl_det.preflight.run import Run
 from asl_det.preflight.table import as_findings
+from asl_det.registry import is_type
 
 MAKE = 'make them with python tools/cache_features.py CONFIG {folder}'
 
@@ -29,7 +30,7 @@ def _check_data_sets(run: Run) -> Iterator[Finding]:
     seen: Set[str] = set()
     for place, dataset in run.splits():
         for step in dataset.get('pipeline') or ():
-            if step.get('type') != 'LoadFeatures' or not step.get('folder'):
+            if not is_type(step, 'LoadFeatures') or not step.get('folder'):
                 continue
             folder = step['folder']
             if folder not in seen:

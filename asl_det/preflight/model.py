@@ -8,7 +8,7 @@ from torch import nn
 
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, is_type
 
 NOT_LOADED = ('checkpoint', 'pretrained', 'weights')
 
@@ -54,6 +54,6 @@ def without_weights(node: Any) -> Any:
 def is_pretrained(key: str, value: Any) -> bool:
     """Whether a key of a network's config names weights that it loads."""
     if key == 'init_cfg':
-        return isinstance(value, dict) and value.get('type') in ('Pretrained', 'PretrainedInit')
+        return is_type(value, 'Pretrained', 'PretrainedInit')
     # torchvision's weights are a name
     return key in NOT_LOADED and isinstance(value, (str, bool))

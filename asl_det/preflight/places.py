@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, Optional
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.model import build_model
 from asl_det.preflight.run import Run, path_of
+from asl_det.registry import type_name
 
 COCO_HINT = ('download COCO 2017 from https://cocodataset.org and unpack it to data/coco with the '
              'folders annotations, train2017 and val2017, or give the folder with --data-root')
@@ -100,9 +101,9 @@ def checkpoint_bytes(run: Run) -> Optional[int]:
     sizes = {name: p.numel() * p.element_size() for name, p in model.state_dict().items()}
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     optimizer = (run.cfg.get('optim_wrapper') or {}).get('optimizer') or {}
-    moments = 1 if 'SGD' in str(optimizer.get('type')) else 2
+    moments = 1 if 'SGD' in type_name(optimizer) else 2
     moments = moments if optimizer.get('momentum', moments - 1) else 0
-    averages = sum('EMA' in str(h.get('type')) for h in [
+    averages = sum('EMA' in type_name(h) for h in [
         *hooks.values(), *(run.cfg.get('custom_hooks') or [])] if isinstance(h, dict))
     one = sum(sizes.values()) * (1 + averages) + trained * moments
     kept = hook.get('max_keep_ckpts', -1)

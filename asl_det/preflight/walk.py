@@ -8,6 +8,7 @@ from mmdet import registry as mmdet_registries
 from mmengine.registry import WEIGHT_INITIALIZERS, Registry, init_default_scope
 
 from asl_det.preflight.run import SPLITS, Run
+from asl_det.registry import type_name
 
 # Keys whose dicts with a type are no registered class: operators, layers of torch, options.
 NOT_BUILT = ('nms', 'roi_layer', 'mp_cfg', 'dist_cfg', 'override')
@@ -30,11 +31,8 @@ class Part:
 
     @property
     def name(self) -> str:
-        return type_name(self.node['type'])
-
-
-def type_name(kind: Any) -> str:
-    return kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
+        kind = self.node['type']
+        return kind if isinstance(kind, str) else type_name(kind)
 
 
 def parts(run: Run) -> List[Part]:
