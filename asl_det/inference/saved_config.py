@@ -6,9 +6,7 @@ any dotted name. Here the source is evaluated as literals, and a ``type`` has
 to be a class that OpenMMLab's packages or asl_det registered.
 """
 
-import ast
-import math
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Iterator, Tuple
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -16,6 +14,7 @@ from mmengine.registry import MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZER
 from mmengine.utils import import_modules_from_strings
 
 from asl_det.errors import UserError
+from asl_det.literals import read_literals
 
 ADVICE = 'if you trust it, give its config file: tools/infer.py CONFIG CHECKPOINT ...'
 PACKAGES = ('asl_det', 'mmengine', 'mmcv', *MODULE2PACKAGE)
@@ -45,7 +44,7 @@ def saved_config(checkpoint: Any, source: str) -> Config:
     if not isinstance(text, str):
         raise UserError(f'checkpoint {source} holds no config: give the config file before it, or '
                         'convert official files with tools/convert_checkpoint.py')
-    content = read_literals(text, f'the config in checkpoint {source}')
+    content = read_literals(text, f'the config in checkpoint {source}', ADVICE)
     for key in ('model', 'test_dataloader'):
         if not isinstance(content.get(key), dict):
             raise UserError(f'the config in checkpoint {source} has no {key}: give a config file '
@@ -56,65 +55,6 @@ def saved_config(checkpoint: Any, source: str) -> Config:
     for part in (used['model'], *_pipelines(used['test_dataloader'])):
         _check(part, source)
     return Config(used)
-
-
-def read_literals(text: str, where: str) -> Dict[str, Any]:
-    """Assignments of plain values, as mmengine writes configs, without executing them.
-
-    Raises:
-        UserError: for anything else, with its line.
-    """
-    try:
-        statements = ast.parse(text).body
-        content = {}
-        for statement in statements:
-            if not (isinstance(statement, ast.Assign) and len(statement.targets) == 1
-                    and isinstance(statement.targets[0], ast.Name)):
-                raise _refusal(statement, where)
-            content[statement.targets[0].id] = _value(statement.value, where)
-        return content
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise UserError(f'{where} can not be read ({type(error).__name__}): {ADVICE}') from error
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:  # ast's own, or a dict as a key
-        raise UserError(f'{where} can not be read ({error}): {ADVICE}') from error
-
-
-def _value(node: ast.AST, where: str) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        kind = {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)]
-        return kind(_value(item, where) for item in node.elts)
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_value(key, where): _value(value, where)
-                for key, value in zip(node.keys, node.values, strict=True)}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
-        pairs: Dict[Any, Any] = {}
-        # Keys that are no identifiers are written as dict({...}).
-        for argument in node.args:
-            if not isinstance(argument, ast.Dict) or len(node.args) > 1:
-                raise _refusal(node, where)
-            pairs.update(_value(argument, where))
-        for keyword in node.keywords:
-            if keyword.arg is None:
-                raise _refusal(node, where)
-            pairs[keyword.arg] = _value(keyword.value, where)
-        return pairs
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        number = _value(node.operand, where)
-        if type(number) in (int, float):
-            return -number if isinstance(node.op, ast.USub) else number
-    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
-        return math.inf if node.id == 'inf' else math.nan
-    raise _refusal(node, where)
-
-
-def _refusal(node: ast.AST, where: str) -> UserError:
-    found = ''.join(c if c.isprintable() else ' ' for c in ast.unparse(node))[:80]
-    return UserError(f'{where}, line {node.lineno}: {found!r} is no plain value, and nothing in it '
-                     f'is executed: {ADVICE}')
 
 
 def _import(custom: Any, source: str) -> None:

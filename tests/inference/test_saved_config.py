@@ -5,7 +5,8 @@ from mmengine.config import Config
 from tiny_networks import classifier_config
 
 from asl_det.errors import UserError
-from asl_det.inference.saved_config import read_literals, saved_config
+from asl_det.inference.saved_config import saved_config
+from asl_det.literals import read_literals
 
 
 def checkpoint(text):
