@@ -16,6 +16,7 @@ from mmengine.config import Config
 
 import asl_det
 from asl_det.errors import UserError
+from asl_det.files import sha256_of
 from asl_det.multilabel.transforms import FEATURES
 
 PACKAGE = Path(__file__).parent
@@ -162,11 +163,7 @@ def _holds_results(folder: str) -> bool:
 
 def hash_file(path: str) -> str:
     """A hash of the content of a file."""
-    total = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()[:12]
+    return sha256_of(path)[:12]
 
 
 def _hash_folder(folder: str) -> str:

@@ -7,6 +7,7 @@ Weights from a URL are unpickled by both. Here every file, from wherever it
 comes, is read through the allow-list of :mod:`asl_det.compat.allow_list`.
 """
 
+import hashlib
 import io
 import os
 import pickle
@@ -23,6 +24,7 @@ from asl_det.compat import unpickler
 from asl_det.compat.allow_list import UnsafeCheckpointError
 from asl_det.errors import UserError
 from asl_det.file_kind import kind_of_bytes
+from asl_det.files import sha256_of
 
 # The hash that torch's and OpenMMLab's files carry in their names, "-f37072fd.pth"; not a date.
 HASH = re.compile(r'-(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6})?\.)'
@@ -108,13 +110,21 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
 
 def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None,
              progress: bool = True, **kwargs: Any) -> Any:
-    """Download to torch's cache as ``torch.hub`` does, then load by allow-list."""
+    """Download to torch's cache, then load by allow-list.
+
+    A file is kept by the whole of its URL: ``epoch_12.pth`` is the name of
+    many. One that torch keeps by its name is taken where the name has a hash,
+    and the content is of that hash.
+    """
     folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
-    name = os.path.basename(urlparse(url).path)
-    path = os.path.join(folder, name)
+    name = os.path.basename(urlparse(url).path) or 'checkpoint'
+    digest = HASH.search(name)
+    known = os.path.join(folder, name)
+    if digest and os.path.isfile(known) and sha256_of(known).startswith(digest.group(1)):
+        return load_from_local(known, map_location)
+    path = os.path.join(folder, hashlib.sha256(url.encode()).hexdigest()[:16], name)
     if not os.path.isfile(path):
-        os.makedirs(folder, exist_ok=True)
-        digest = HASH.search(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, path, digest and digest.group(1), progress)
         except OSError as error:  # URLError included

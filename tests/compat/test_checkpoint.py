@@ -1,3 +1,4 @@
+import hashlib
 import os
 import sys
 import urllib.error
@@ -284,6 +285,50 @@ def test_a_date_in_a_files_name_is_not_a_hash(tmp_path, monkeypatch, name, diges
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     CheckpointLoader.load_checkpoint(f'https://example.com/{name}')
     assert asked == [digest]
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """What torch.hub would download, by URL; and the URLs that were."""
+    content, asked = {}, []
+
+    def download(url, path, hash_prefix=None, progress=True):
+        asked.append(url)
+        torch.save(dict(weight=torch.full((1,), content[url])), path)
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    return content, asked
+
+
+def test_weights_of_one_name_are_told_apart_by_their_whole_url(served, tmp_path):
+    content, asked = served
+    content.update({'https://a.org/run1/epoch_12.pth': 1, 'https://a.org/run2/epoch_12.pth': 2,
+                    'http://b.org/run1/epoch_12.pth': 3, 'https://a.org/get/?id=4': 4,
+                    'https://a.org/get/?id=5': 5, 'https://a.org/run1/epoch_12.pth?v=6': 6})
+    # As torch.hub keeps them: of whichever URL it was.
+    (tmp_path / 'hub/checkpoints').mkdir(parents=True)
+    torch.save(dict(weight=torch.zeros(1)), tmp_path / 'hub/checkpoints/epoch_12.pth')
+    for _ in range(2):
+        for url, value in content.items():
+            assert CheckpointLoader.load_checkpoint(url)['weight'].item() == value
+    assert asked == list(content)  # once each
+
+
+def test_a_cached_file_is_known_by_the_hash_in_its_name_if_it_is_that_of_its_content(
+        served, tmp_path):
+    content, asked = served
+    cache = tmp_path / 'hub/checkpoints'
+    cache.mkdir(parents=True)
+    torch.save(dict(weight=torch.zeros(1)), cache / 'a')
+    digest = hashlib.sha256((cache / 'a').read_bytes()).hexdigest()[:8]
+    (cache / 'a').rename(cache / f'net-{digest}.pth')
+    assert CheckpointLoader.load_checkpoint(
+        f'https://a.org/net-{digest}.pth')['weight'].item() == 0 and not asked
+    torch.save(dict(weight=torch.ones(1)), cache / f'net-{digest}.pth')
+    content[f'https://a.org/net-{digest}.pth'] = 2
+    assert CheckpointLoader.load_checkpoint(
+        f'https://a.org/net-{digest}.pth')['weight'].item() == 2
 
 
 def test_weights_that_can_not_be_downloaded_are_explained(tmp_path, monkeypatch):
