@@ -84,7 +84,7 @@ def own_checkpoints(cfg: Config) -> List[str]:
                 found.append((numbers, str(path)))
     paths = [path for _, path in sorted(found, reverse=True)]
     last = Path(cfg.work_dir, LAST)
-    named = last.read_text(errors='replace').strip() if last.is_file() else ''
+    named = last.read_text('utf-8', 'replace').strip() if last.is_file() else ''
     known = map(os.path.abspath, paths)
     if named and os.path.abspath(named) not in known and ('://' in named or os.path.isfile(named)):
         paths.insert(0, named)

@@ -299,7 +299,7 @@ def _end_with_parent() -> None:
 def _train(config: str, settings: Settings, folder: Path, gpu: Optional[str], threads: int) -> None:
     """One run, in a process of its own."""
     _end_with_parent()
-    log = open(folder / LOG, 'a', buffering=1)  # noqa: SIM115  as long as the process
+    log = open(folder / LOG, 'a', 1, 'utf-8', 'replace')  # noqa: SIM115  as long as the process
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     sys.stdout = sys.stderr = log
@@ -343,7 +343,7 @@ def _summarize(results: List[Optional[Dict[str, float]]]) -> Dict[str, Dict[str,
 
 def _why(log: Path, code: int) -> str:
     """How a failed run ended, the last thing that it said, and where it said it."""
-    lines = log.read_text(errors='replace').split('\n') if log.exists() else []
+    lines = log.read_text('utf-8', 'replace').split('\n') if log.exists() else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), 'it wrote nothing')
     last = last.removeprefix(f'{UserError.__module__}.UserError: ')
     return (f'ended by signal {-code}: ' if code < 0 else '') + f'{last} ({log})'
@@ -351,7 +351,7 @@ def _why(log: Path, code: int) -> str:
 
 def _read(path: Path) -> Optional[Dict[str, Any]]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text('utf-8'))
     except (FileNotFoundError, ValueError):
         return None
 

@@ -100,6 +100,12 @@ def test_thresholds_travel_in_a_checkpoint_and_leave_the_rest_of_it_alone(tmp_pa
     assert str(after) == str(before) and [p.name for p in tmp_path.iterdir()] == ['a.pth']
     with pytest.raises(UserError, match='thresholds name cow'):
         Thresholds(0.4, {'cow': 0.7}).save_in_checkpoint(tmp_path / 'a.pth')
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs/best.pth').symlink_to('../a.pth')
+    Thresholds(0.9).save_in_checkpoint(tmp_path / 'runs/best.pth')
+    assert (tmp_path / 'runs/best.pth').is_symlink()
+    meta = torch.load(tmp_path / 'a.pth', weights_only=True)['meta']
+    assert meta['thresholds']['global'] == 0.9
     torch.save(dict(w=torch.ones(2)), tmp_path / 'bare.pth')
     with pytest.raises(UserError, match='has no meta to put thresholds in'):
         thresholds.save_in_checkpoint(tmp_path / 'bare.pth')

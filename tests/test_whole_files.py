@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from asl_det.files import WholeFileBackend, write_whole
+from asl_det.files import WholeFileBackend, whole_file, write_whole
 
 
 class Killed(BaseException):
@@ -46,6 +46,49 @@ def test_a_file_is_old_or_new_whichever_call_fails(tmp_path, monkeypatch, call, 
         assert [p for p in tmp_path.iterdir() if p != path] == []
     write_whole(path, 'text')
     assert path.read_text() == 'text' and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('at', ['file', 'folder', 'relative', 'dangling'])
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path, at):
+    target, link = tmp_path / 'store/file', tmp_path / 'runs/file'
+    target.parent.mkdir()
+    if at == 'folder':
+        link.parent.symlink_to(target.parent)
+    else:
+        link.parent.mkdir()
+        link.symlink_to('../store/file' if at == 'relative' else target)
+    if at != 'dangling':
+        target.write_bytes(b'old')
+    write_whole(link, b'new')
+    assert target.read_bytes() == b'new' and list(target.parent.iterdir()) == [target]
+    assert (link.parent if at == 'folder' else link).is_symlink()
+
+
+def test_the_mode_of_a_file_stays(tmp_path):
+    path = tmp_path / 'secret'
+    path.write_bytes(b'old')
+    path.chmod(0o600)
+    write_whole(path, b'new')
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_no_regular_file_is_written_and_not_replaced(tmp_path):
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, 'text')
+    assert os.read(reader, 9) == b'text' and pipe.is_fifo()
+    os.close(reader)
+    with pytest.raises(IsADirectoryError):
+        write_whole(tmp_path, b'x')
+
+
+def test_an_error_while_a_file_is_made_leaves_the_old_one(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'old')
+    with pytest.raises(ZeroDivisionError), whole_file(path) as file:
+        file.write(bytes(1 // 0))
+    assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_content_reaches_the_disk_before_the_name(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ import asl_det  # noqa: F401  makes mmdet.models importable
 from asl_det.analysis.benchmark import benchmark_table, plot_benchmark
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.identity import versions
 from asl_det.losses import AsymmetricLoss, asymmetric_loss
 
@@ -77,7 +78,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.table:
-        print(benchmark_table([json.loads(path.read_text()) for path in args.table]))
+        print(benchmark_table([json.loads(path.read_text('utf-8')) for path in args.table]))
         return
     torch.set_num_threads(args.threads)
     console = Console()
@@ -89,9 +90,8 @@ def main() -> None:
         for logits in args.logits:
             results.append(run_case(shape, logits, args, console))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         record = dict(circumstances(args), results=results)
-        args.out.write_text(json.dumps(record, indent=1) + '\n')
+        write_whole(args.out, json.dumps(record, indent=1) + '\n')
         plot_benchmark(record, args.out.with_suffix('.png'))
         console.print(f'{args.out}, {args.out.with_suffix(".png")}')
 
@@ -318,7 +318,7 @@ def peak_memory(step: Optional[Step], x: torch.Tensor) -> float:
         return torch.cuda.max_memory_allocated() - before
     try:
         ctypes.CDLL(None).malloc_trim(0)  # memory that malloc keeps would hide a need
-        Path('/proc/self/clear_refs').write_text('5')  # resets the high-water mark
+        Path('/proc/self/clear_refs').write_text('5', 'utf-8')  # resets the high-water mark
         before = _status('VmRSS')
         once(step, x)
         return _status('VmHWM') - before
@@ -327,7 +327,7 @@ def peak_memory(step: Optional[Step], x: torch.Tensor) -> float:
 
 
 def _status(key: str) -> int:
-    for line in Path('/proc/self/status').read_text().splitlines():
+    for line in Path('/proc/self/status').read_text('utf-8').splitlines():
         if line.startswith(key):
             return 1024 * int(line.split()[1])
     raise OSError(f'/proc/self/status has no {key}')
@@ -336,7 +336,8 @@ def _status(key: str) -> int:
 def circumstances(args: argparse.Namespace) -> dict:
     """What a reader needs to run it again."""
     cpu = platform.processor() or platform.machine()
-    for line in Path('/proc/cpuinfo').read_text().splitlines() if sys.platform == 'linux' else ():
+    info = Path('/proc/cpuinfo')
+    for line in info.read_text('utf-8').splitlines() if info.exists() else ():
         if line.startswith('model name'):
             cpu = line.split(':')[1].strip()
             break

@@ -5,13 +5,13 @@ Writes two Markdown tables: every head, with why some do not work, and the heads
 
 import argparse
 import logging
-from pathlib import Path
 
 from rich.progress import track
 
 from asl_det.cli import one_line_errors
 from asl_det.detection.presets import KINDS
 from asl_det.detection.trial import HEADS, check_heads
+from asl_det.files import write_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,7 @@ def main() -> None:
     text = '\n'.join(lines) + '\n'
     print(text)
     if args.out:
-        Path(args.out).write_text(text)
+        write_whole(args.out, text)
 
 
 if __name__ == '__main__':

@@ -55,7 +55,7 @@ def main() -> None:
     process = start(cfg, killed, overwrite=True)
     for number in range(1, args.kills + 1):
         kill(process, killed, moments)
-        last = Path(killed, LAST).read_text()
+        last = Path(killed, LAST).read_text('utf-8')
         iteration = CheckpointLoader.load_checkpoint(last, 'cpu')['meta']['iter']
         partial = [p.name for p in killed.glob('*.partial')]
         print(f'kill {number} of {args.kills}: iteration {iteration} is whole'
@@ -77,7 +77,7 @@ def start(cfg: Config, folder: Path, **how: Any) -> BaseProcess:
 
 
 def _train(cfg: Config, folder: Path, how: Any) -> None:
-    log = open(folder / 'train.log', 'a', buffering=1)  # noqa: SIM115  as long as the process
+    log = open(folder / 'train.log', 'a', 1, 'utf-8')  # noqa: SIM115  as long as the process
     os.dup2(log.fileno(), 1)
     os.dup2(log.fileno(), 2)
     sys.stdout = sys.stderr = log
@@ -87,7 +87,7 @@ def _train(cfg: Config, folder: Path, how: Any) -> None:
 def finish(process: BaseProcess, folder: Path) -> None:
     process.join()
     if process.exitcode:
-        lines = (folder / 'train.log').read_text(errors='replace').strip().splitlines()
+        lines = (folder / 'train.log').read_text('utf-8', 'replace').strip().splitlines()
         raise UserError(f'the training ended with {process.exitcode}: {lines[-1]} '
                         f'({folder}/train.log)')
 
@@ -109,7 +109,7 @@ def kill(process: BaseProcess, folder: Path, moments: random.Random) -> None:
 
 def _now(folder: Path) -> str:
     last = folder / LAST
-    return last.read_text() if last.exists() else ''
+    return last.read_text('utf-8') if last.exists() else ''
 
 
 def compare(one: Path, other: Path) -> None:

@@ -6,7 +6,6 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import numpy as np
@@ -26,6 +25,7 @@ from asl_det.analysis.suggest import (
 )
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.multilabel.metric import read_scores
 from asl_det.preflight.checks import DATA, require
 from asl_det.preflight.read import load_config
@@ -79,10 +79,9 @@ def main() -> None:
                        f'anything from {low:.2f} to {high:.3f}', console)
         report_nothing(found['ranges'], args, console)
     if args.out:
-        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in labels.items()}
-        Path(args.out).write_text(json.dumps(dict(labels=plain, scores=args.scores, **shares,
-                                                  **found), indent=2) + '\n')
+        write_whole(args.out, json.dumps(dict(labels=plain, scores=args.scores, **shares, **found),
+                                         indent=2) + '\n')
     if args.figure:
         plot_balance(records, args.figure, args.gradient_share)
 

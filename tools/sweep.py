@@ -18,6 +18,7 @@ from asl_det.analysis.sweep import plot_sweep
 from asl_det.analysis.sweep_table import METRICS, metric_names, table
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.sweep import grid_variants, sweep
 
 
@@ -78,7 +79,7 @@ def main() -> None:
         sys.exit('interrupted: the same command again goes on where it was')
     if metric_names(record):
         text = table(record, args.metrics)
-        Path(args.work_dir, 'table.md').write_text(text)
+        write_whole(Path(args.work_dir, 'table.md'), text)
         figures = plot_sweep(record, args.metrics[0], Path(args.work_dir), grid)
         print(text)
         print(f'record: {args.work_dir}/sweep.json, table: {args.work_dir}/table.md, '

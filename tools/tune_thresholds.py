@@ -28,6 +28,7 @@ from asl_det.analysis.threshold_report import (
 from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.identity import hash_file, versions
 from asl_det.multilabel.datasets.files import read_json
 from asl_det.multilabel.metric import read_scores
@@ -95,10 +96,9 @@ def main() -> None:
     thresholds = Thresholds.from_dict(dict(report['thresholds'], source=source), 'these scores')
     out = Path(args.out or args.results.removesuffix('.npz').removesuffix('.scores')
                .removesuffix('.json') + '.thresholds.json')
-    out.parent.mkdir(parents=True, exist_ok=True)
     thresholds.save(out)
     written = [out, out.with_suffix('.report.json')]
-    written[1].write_text(json.dumps(dict(report, source=source), indent=2) + '\n')
+    write_whole(written[1], json.dumps(dict(report, source=source), indent=2) + '\n')
     written += plot_report(report, out.with_suffix(''))
     if args.checkpoint:
         thresholds.save_in_checkpoint(args.checkpoint)

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from pycocotools import mask
 
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.multilabel.datasets.files import read_json
 
 
@@ -67,10 +68,7 @@ def complete_coco(source: Union[str, Path], target: Union[str, Path],
         if not annotation.get('area'):
             annotation['area'] = _area(annotation, sizes, f'{source}: annotations[{i}]')
             filled['area'] += 1
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(f'{target}.partial')
-    partial.write_text(json.dumps(content))
-    partial.replace(target)
+    write_whole(target, json.dumps(content))
     return dict(filled)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from asl_det.datasets.coco_json import hide_boxes as without_hidden
 from asl_det.errors import UserError
+from asl_det.files import write_whole
 from asl_det.multilabel.datasets.files import read_json
 
 SPLITS = ('train', 'val')
@@ -99,13 +100,12 @@ def make_digits(root: Union[str, Path],
             continue
         # Before the images, to tell an interrupted run, which is made again, from other files.
         partial = target.with_suffix('.partial')
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(dict(info=info)))
+        write_whole(partial, json.dumps(dict(info=info)))
         coco = _write_split(root, info['split'], info['images'], settings,
                             info.get('hide_labels', 0.0), tuning)
         coco['annotations'] = without_hidden(coco['annotations'], info.get('hide_boxes', 0.0), seed)
         # Last and at once.
-        partial.write_text(json.dumps(dict(info=info, **coco)))
+        write_whole(partial, json.dumps(dict(info=info, **coco)))
         partial.replace(target)
         written = True
     return written

@@ -136,7 +136,7 @@ class SafeCheckpointHook(CheckpointHook):
         now, end = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
         finished = Path(runner.work_dir, FINISHED)
         if now >= end and finished.is_file() and self.last_ckpt and (
-                finished.read_text() == os.path.basename(self.last_ckpt)):
+                finished.read_text('utf-8') == os.path.basename(self.last_ckpt)):
             return
         if runner.val_loop is not None and now >= loop.val_begin and (
                 now % loop.val_interval == 0 or now == end):

@@ -141,7 +141,7 @@ class Store:
 
     def _found(self) -> Optional[Dict[str, Any]]:
         try:
-            return json.loads((self.folder / MADE_WITH).read_text())
+            return json.loads((self.folder / MADE_WITH).read_text('utf-8'))
         except FileNotFoundError:
             return None
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from asl_det.errors import UserError
+from asl_det.files import whole_file, write_whole
 from asl_det.identity import differences, hold
 from asl_det.multilabel.backbones import replace_by_identity
 from asl_det.multilabel.datasets import MultiLabelDataset
@@ -87,7 +88,7 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
                                     f'rest, those without weights too; it has '
                                     f'{", ".join(n for n, _ in whole.model.named_children())}')
                 if number == 0:
-                    (folder / FEATURES).write_text(json.dumps(record, indent=2) + '\n')
+                    write_whole(folder / FEATURES, json.dumps(record, indent=2) + '\n')
                 both = [first.features(x).half().cpu().numpy()
                         for x in (inputs, inputs.flip(-1))]
                 for sample, *features in zip(data['data_samples'], *both, strict=True):
@@ -141,8 +142,5 @@ def _check_record(folder: Path, record: Dict[str, Any]) -> None:
 
 
 def _write(path: Path, features: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial')
-    with open(partial, 'wb') as file:
+    with whole_file(path) as file:
         np.save(file, features)
-    partial.replace(path)

@@ -1,6 +1,7 @@
 """Metrics of multi-label classification."""
 
 import csv
+import io
 import logging
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
 from asl_det.errors import UserError
+from asl_det.files import whole_file, write_whole
 from asl_det.multilabel.measures import Kept, KeptImages, kept, measure
 from asl_det.registry import METRICS
 
@@ -134,11 +136,12 @@ class MultiLabelMetric(BaseMetric):
         if self.classwise:
             MMLogger.get_current_instance().info('\n' + class_table(names, by_class))
         if self.outfile_prefix is not None:
-            with open(f'{self.outfile_prefix}.classes.csv', 'w', newline='') as file:
-                writer = csv.writer(file)
-                writer.writerow(['class', *by_class])
-                for name, *values in zip(names, *by_class.values(), strict=True):
-                    writer.writerow([name, *('' if np.isnan(v) else f'{v:g}' for v in values)])
+            file = io.StringIO()
+            writer = csv.writer(file)
+            writer.writerow(['class', *by_class])
+            for name, *values in zip(names, *by_class.values(), strict=True):
+                writer.writerow([name, *('' if np.isnan(v) else f'{v:g}' for v in values)])
+            write_whole(f'{self.outfile_prefix}.classes.csv', file.getvalue())
         return overall
 
 
@@ -147,9 +150,7 @@ def write_scores(path: Path, images: Sequence[Kept], classes: Sequence[str]) -> 
 
     Written row by row, so that the whole is never in memory twice.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix('.partial')
-    with zipfile.ZipFile(partial, 'w', zipfile.ZIP_DEFLATED) as archive:
+    with whole_file(path) as whole, zipfile.ZipFile(whole, 'w', zipfile.ZIP_DEFLATED) as archive:
         for name in ('scores', 'targets'):
             rows = [getattr(i, name) for i in images]
             with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
@@ -161,7 +162,6 @@ def write_scores(path: Path, images: Sequence[Kept], classes: Sequence[str]) -> 
         for name, texts in (('img_path', [i.img_path for i in images]), ('classes', classes)):
             with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
                 np.lib.format.write_array(file, np.array(texts))
-    partial.replace(path)
 
 
 def read_scores(path: Union[str, Path]) -> Tuple[np.ndarray, np.ndarray, List[str]]:
@@ -185,14 +185,12 @@ def read_scores(path: Union[str, Path]) -> Tuple[np.ndarray, np.ndarray, List[st
 
 def class_table(names: Sequence[str], by_class: Dict[str, np.ndarray]) -> str:
     """A text table, one class a line."""
-    from io import StringIO
-
     from rich.console import Console
     from rich.table import Table
     table = Table('class', *by_class)
     for name, *values in zip(names, *by_class.values(), strict=True):
         table.add_row(name, *('-' if np.isnan(v) else f'{v:.3f}' if isinstance(v, float) else str(v)
                               for v in values))
-    text = StringIO()
+    text = io.StringIO()
     Console(file=text, width=100).print(table)
     return text.getvalue()

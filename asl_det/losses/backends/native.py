@@ -79,7 +79,7 @@ def library() -> ctypes.CDLL:
     if compiler is None:
         raise Unavailable('there is no C compiler (cc, gcc or clang)')
     version = subprocess.run([compiler, '--version'], capture_output=True, text=True).stdout
-    key = hashlib.sha256('\0'.join([*(s.read_text() for s in SOURCES), version, repr(COMMON),
+    key = hashlib.sha256('\0'.join([*(s.read_text('utf-8') for s in SOURCES), version, repr(COMMON),
                                     repr(FLAGS), _processor()]).encode())
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'asl_det'
     target = cache / f'one_pass-{key.hexdigest()[:16]}.so'
@@ -216,7 +216,7 @@ def _build(compiler: str, target: Path) -> None:
 def _processor() -> str:
     """What -march=native depends on."""
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        lines = Path('/proc/cpuinfo').read_text('utf-8').splitlines()
         return next(line for line in lines if line.startswith(('flags', 'Features')))
     except (OSError, StopIteration):
         return f'{platform.machine()} {platform.processor()} {platform.node()}'
