@@ -8,14 +8,17 @@ import traceback
 from typing import Any, Dict, Optional
 
 import mmengine
+import yaml
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.utils import import_modules_from_strings, is_installed
 
+import asl_det.compat.yaml_files  # noqa: F401  yaml configs are data
 from asl_det.detection import print_swaps, swap_losses, take_swap
 from asl_det.errors import UserError
 from asl_det.file_kind import kind_of_file
 from asl_det.overrides import apply_options
+from asl_det.preflight.table import shown
 
 EXAMPLE = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -124,6 +127,16 @@ def _what_is_wrong(path: str, error: Exception) -> str:
         return f'{file}{line}: {broken.msg}' + (f': {broken.text.strip()}' if broken.text else '')
     if isinstance(error, json.JSONDecodeError):
         return f'{file}, line {error.lineno}: {error.msg}'
+    if isinstance(error, yaml.MarkedYAMLError):
+        line = f', line {error.problem_mark.line + 1}' if error.problem_mark else ''
+        todo = (': a yaml config is data, of which nothing is run: write plain values, or a .py '
+                'config' if 'python/' in str(error.problem) else '')
+        return f'{file}{line}: {error.problem}{todo}'
+    if isinstance(error, AttributeError) and not file.endswith('.py'):
+        content = mmengine.load(file)
+        if not isinstance(content, dict):
+            return (f'{file} holds {shown(content)}: expected an object with the keys model, '
+                    'train_dataloader, ...')
     # Of what mmengine made of {{ }}, in a file of its own.
     message = re.sub(r'^There are syntax errors in config file \S+: ', '', _first_line(error))
     message = f'{type(error).__name__}: {message}'

@@ -80,6 +80,12 @@ FILES = [
     ('a.json', '{"images": [], "annotations": []}', 'an annotation file, no config'),
     ('a.json', '{"metainfo": {}, "data_list": []}', 'an annotation file, no config'),
     ('a.json', '{"model": \n1', 'a.json, line 2: '),
+    ('a.json', '[{"model": 1}]', r'a.json holds \[.*\]: expected an object with the keys model'),
+    ('a.json', 'null', 'a.json holds None: expected an object'),
+    ('a.yaml', '- model\n', r"a.yaml holds \['model'\]: expected an object"),
+    ('a.yml', 'model: {a: 1\n', 'a.yml, line 2: '),
+    ('a.yaml', 'a: &a [0, 0]\n' + ''.join(f'{n}: &{n} [{f"*{m}, " * 9}]\n' for m, n in zip(
+        'abcdefgh', 'bcdefghi', strict=True)), 'its aliases unfold to more than 1,000,000 values'),
     ('a.txt', 'model', r'is a text file: expected a file that ends in .py'),
 ]
 
@@ -94,6 +100,24 @@ def test_an_error_in_a_base_names_the_base(command, tmp_path):
     (tmp_path / 'base.py').write_text('model = dict(\n  n=nc)\n')
     (tmp_path / 'mine.py').write_text("_base_ = './base.py'\n")
     assert re.search(r'base.py, line 2: NameError', command('train', tmp_path / 'mine.py'))
+
+
+def test_a_yaml_config_is_data_and_runs_nothing_that_it_or_its_base_names(command, tmp_path):
+    proof = tmp_path / 'proof'
+    for tag in ('object/apply:os.mkdir', 'object/new:os.mkdir', 'name:os.mkdir'):
+        (tmp_path / 'evil.yaml').write_text(f'model: !!python/{tag} [{proof}]\n')
+        (tmp_path / 'mine.yml').write_text('_base_: evil.yaml\n')
+        (tmp_path / 'mine.py').write_text("_base_ = 'evil.yaml'\n")
+        for name in ('evil.yaml', 'mine.yml', 'mine.py'):
+            said = command('train', tmp_path / name)
+            assert re.search(f'evil.yaml, line 1: .*{tag}.*write plain values', said)
+            assert not proof.exists()
+
+
+def test_what_mmengine_writes_as_a_yaml_config_is_read_as_it_was(tmp_path):
+    cfg = load_config(DETECTOR)
+    cfg.dump(tmp_path / 'a.yaml')
+    assert load_config(str(tmp_path / 'a.yaml')).to_dict() == cfg.to_dict()
 
 
 def test_no_package_is_ever_installed(command, monkeypatch):
