@@ -18,8 +18,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT',
                         help='of detectors or classifiers; each brings its config')
     parser.add_argument('--config', help='of all checkpoints, if they bring none')
-    parser.add_argument('--examples', metavar='FOLDER', help='pictures to choose from; default: '
-                        'those of the test set, if it is there')
+    parser.add_argument('--examples', metavar='FOLDER', help='pictures to choose from, which the '
+                        'page shows to everybody who reaches it')
     parser.add_argument('--threshold', type=float, default=0.5, help='where the slider begins')
     parser.add_argument('--device', help="e.g. 'cpu' or 'cuda:0'; default: a GPU if there is one")
     parser.add_argument('--host', default='127.0.0.1', help='address that the page is served at; '
@@ -35,7 +35,7 @@ def main() -> None:
     opened = [open_checkpoint(args.config, path) for path in args.checkpoints]
     networks = [(path, build_inferencer(one, args.device))
                 for path, one in zip(args.checkpoints, opened, strict=True)]
-    page = build_page(networks, find_examples(args.examples, opened[0].cfg), args.threshold)
+    page = build_page(networks, find_examples(args.examples), args.threshold)
     serve(page, args.host, args.port)
 
 

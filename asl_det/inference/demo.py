@@ -92,15 +92,22 @@ def serve(page: Any, host: str = '127.0.0.1', port: Optional[int] = None,
                         '--port or --host') from error
 
 
-def find_examples(folder: Optional[str], cfg: Any) -> List[str]:
-    """The first pictures of a folder, or of the images of the config's test set if it is here."""
-    if folder is not None and not os.path.isdir(folder):
-        raise UserError(f'--examples {folder} is no folder')
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    prefixes = [p for p in (dataset.get('data_prefix') or {}).values() if isinstance(p, str)]
-    if folder is None and prefixes:
-        folder = os.path.join(dataset.get('data_root') or '', prefixes[0])
-    if folder is None or not os.path.isdir(folder):
+def find_examples(folder: Optional[str]) -> List[str]:
+    """The first pictures of a folder, which the page then shows to everybody who reaches it.
+
+    Raises:
+        UserError: if it is no folder, or a picture is a link to a file
+            outside of it.
+    """
+    if folder is None:
         return []
-    found = sorted(str(p) for p in Path(folder).iterdir() if p.suffix.lower() in SUFFIXES)
-    return found[:EXAMPLES]
+    if not os.path.isdir(folder):
+        raise UserError(f'--examples {folder} is no folder')
+    found = sorted(p for p in Path(folder).iterdir()
+                   if p.suffix.lower() in SUFFIXES and p.is_file())[:EXAMPLES]
+    for path in found:
+        if not path.resolve().is_relative_to(Path(folder).resolve()):
+            raise UserError(f'--examples {folder}: {path.name} is a link to {path.resolve()}, which '
+                            'is not in this folder and would be published: copy it, or give the '
+                            'folder that it is in')
+    return list(map(str, found))

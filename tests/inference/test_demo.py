@@ -1,10 +1,13 @@
-"""The page of tools/demo.py in a real browser; left out where gradio or a browser is missing."""
+"""The page of tools/demo.py in a real browser, where gradio and a browser are there."""
 
+import importlib.util
 import io
 import shutil
+import sys
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from PIL import Image
 from tiny_networks import photo
@@ -77,11 +80,38 @@ def test_the_slider_changes_what_is_drawn_and_the_networks_run_once(classifier, 
         page.close()
 
 
-def test_examples_are_pictures_of_the_test_set_or_of_a_folder(folder):
-    cfg = Config(dict(test_dataloader=dict(dataset=dict(
-        data_root=str(folder.parent), data_prefix=dict(img_path=folder.name)))))
-    assert find_examples(None, cfg) == [f'{folder}/a.jpg', f'{folder}/cut.jpg']
-    assert find_examples(str(folder / 'sub'), cfg) == [f'{folder}/sub/a.jpg']
-    assert find_examples(None, Config(dict(test_dataloader=dict(dataset=dict())))) == []
+def test_only_pictures_that_the_command_line_names_are_examples(folder, tmp_path):
+    assert find_examples(str(folder)) == [f'{folder}/a.jpg', f'{folder}/cut.jpg']
+    assert find_examples(str(folder / 'sub')) == [f'{folder}/sub/a.jpg']
+    assert find_examples(None) == []
     with pytest.raises(UserError, match='nowhere is no folder'):
-        find_examples('nowhere', cfg)
+        find_examples('nowhere')
+    (folder / 'b.png').mkdir()
+    (folder / 'c.jpg').symlink_to('sub/a.jpg')
+    assert find_examples(str(folder))[1:] == [f'{folder}/c.jpg', f'{folder}/cut.jpg']
+    (tmp_path / 'private.jpg').touch()
+    (folder / 'd.jpg').symlink_to(tmp_path / 'private.jpg')
+    with pytest.raises(UserError, match=r'd.jpg is a link to .*private.jpg, which is not in this'):
+        find_examples(str(folder))
+
+
+def test_a_folder_that_the_config_in_a_checkpoint_names_is_not_published(classifier, folder,
+                                                                         tmp_path, monkeypatch):
+    content = torch.load(classifier, weights_only=False)
+    cfg = Config.fromstring(content['meta']['cfg'], '.py')
+    cfg.test_dataloader.dataset.update(data_root=str(folder.parent), data_prefix=dict(
+        img_path=folder.name))
+    content['meta']['cfg'] = cfg.pretty_text
+    torch.save(content, tmp_path / 'theirs.pth')
+    spec = importlib.util.spec_from_file_location('demo_tool', 'tools/demo.py')
+    demo, served = importlib.util.module_from_spec(spec), []
+    spec.loader.exec_module(demo)
+    monkeypatch.setattr(demo, 'build_page', lambda networks, examples, threshold:
+                        served.append(examples))
+    monkeypatch.setattr(demo, 'serve', lambda *args: None)
+    for more, expected in (((), []), (('--examples', str(folder / 'sub')),
+                                      [f'{folder}/sub/a.jpg'])):
+        monkeypatch.setattr(sys, 'argv', ['demo', str(tmp_path / 'theirs.pth'), '--device', 'cpu',
+                                          *more])
+        demo.main()
+        assert served.pop() == expected
