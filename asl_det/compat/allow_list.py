@@ -9,6 +9,7 @@ public constructors, because their own unpickling trusts what it gets.
 import argparse
 import datetime as dt
 import functools
+import math
 import os
 import pathlib
 import re
@@ -65,7 +66,7 @@ def call(name: Any, args: Any, new: bool = False) -> Any:
     if isinstance(name, Name):
         return MAKERS[name.name](*args)
     if isinstance(name, type) and name in PLAIN:
-        return name(*args)
+        return _plain(name, args)
     if declared_safe(name):
         return name.__new__(name, *args) if new else name(*args)
     raise UnsafeCheckpointError(f'it calls {describe(name)}')
@@ -99,8 +100,20 @@ def _declared_safe() -> list:
 
 # Values
 
-PLAIN = (bool, int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset,
-         range, slice, OrderedDict, Counter)
+NUMBERS = (bool, int, float, complex)
+TEXTS = (str, bytes, bytearray)
+CONTAINERS = (list, tuple, dict, set, frozenset, OrderedDict, Counter)
+PLAIN = (*NUMBERS, *TEXTS, *CONTAINERS, range, slice)
+
+
+def _plain(kind: type, args: tuple) -> Any:
+    """A plain value of what pickle itself gives: other arguments grow (``bytes(10 ** 11)``)."""
+    given = {**dict.fromkeys(NUMBERS, (*NUMBERS, str, bytes)), **dict.fromkeys(TEXTS, TEXTS),
+             range: (int,), slice: (int, type(None))}.get(kind, CONTAINERS)
+    for arg in args:
+        if type(arg) not in given:
+            raise UnsafeCheckpointError(f'it calls {describe(kind)} with {describe(type(arg))}')
+    return kind(*args)
 
 
 @functools.lru_cache(maxsize=1)
@@ -268,6 +281,37 @@ def _scalar(dtype: Any, data: Any) -> np.generic:
     return np_multiarray.scalar(dtype, data)
 
 
+def _deque(items: Any = (), most: Any = None) -> deque:
+    return deque(_plain(list, (items,)), most)
+
+
+def _within(tensor: Any) -> Any:
+    """The tensor, which must not repeat its storage: what comes next would copy it at full size."""
+    if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_meta and (
+            tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()):
+        raise UnsafeCheckpointError(f'it copies a tensor of {tensor.numel()} numbers that is a '
+                                    'small one repeated')
+    return tensor
+
+
+def _sparse(layout: Any, parts: Any, *more: Any) -> Tensor:
+    parts = tuple(map(_within, checked(parts, tuple)))
+    return torch._utils._rebuild_sparse_tensor(checked(layout, torch.layout), parts, *more)
+
+
+def _on_device(data: Any, *more: Any) -> Tensor:
+    return torch._utils._rebuild_device_tensor_from_cpu_tensor(
+        _within(checked(data, Tensor)), *more)
+
+
+def _quantized(storage: Any, offset: Any, size: Any, *more: Any) -> Tensor:
+    # torch makes it before it looks at the storage
+    count = math.prod(checked(n, int) for n in checked(size, tuple))
+    if count * checked(storage, _STORAGES).element_size() > storage.nbytes():
+        raise ValueError(f'{count} numbers in a storage of {storage.nbytes()} bytes')
+    return torch._utils._rebuild_qtensor(storage, offset, size, *more)
+
+
 def _rebuild(name: str, first: Union[type, Tuple[type, ...]]) -> Callable[..., Tensor]:
     """torch's own function, which compares shapes with storages; ``first``: made of what."""
 
@@ -300,7 +344,7 @@ MAKERS: Dict[str, Callable] = {
     'builtins.getattr': _method,
     '_codecs.encode': _encode,
     'collections.defaultdict': _defaultdict,
-    'collections.deque': deque,
+    'collections.deque': _deque,
     'argparse.Namespace': lambda: argparse.Namespace(),
     'types.SimpleNamespace': lambda: SimpleNamespace(),
     'datetime.date': _date,
@@ -318,11 +362,14 @@ MAKERS: Dict[str, Callable] = {
     'numpy.core.multiarray._reconstruct': _array,
     'numpy.core.multiarray.scalar': _scalar,
     'numpy.core.numeric._frombuffer': _array_of_buffer,
-    'torch.Size': torch.Size,
+    'torch.Size': lambda *sizes: torch.Size(_plain(tuple, sizes)),
     'torch.device': torch.device,
     'torch.serialization._get_layout': lambda name: checked(find(checked(name, str)), torch.layout),
     'torch.torch_version.TorchVersion': lambda text: type(torch.__version__)(checked(text, str)),
     'torch._utils._rebuild_parameter_with_state': _parameter_with_attributes,
+    'torch._utils._rebuild_sparse_tensor': _sparse,
+    'torch._utils._rebuild_device_tensor_from_cpu_tensor': _on_device,
+    'torch._utils._rebuild_qtensor': _quantized,
     'torch._tensor._rebuild_from_type_v2': _tensor_with_attributes,
     'mmengine.logging.history_buffer.HistoryBuffer': lambda: history_buffer_class()(),
     'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler': _owner_of_methods,
@@ -330,8 +377,6 @@ MAKERS: Dict[str, Callable] = {
                      'addict.addict.Dict', 'yacs.config.CfgNode'), _config_dict),
     **{f'torch._utils.{name}': _rebuild(name, first) for name, first in (
         ('_rebuild_tensor', _STORAGES), ('_rebuild_tensor_v2', _STORAGES),
-        ('_rebuild_tensor_v3', _STORAGES), ('_rebuild_qtensor', _STORAGES),
-        ('_rebuild_parameter', Tensor), ('_rebuild_sparse_tensor', torch.layout),
-        ('_rebuild_meta_tensor_no_storage', torch.dtype),
-        ('_rebuild_device_tensor_from_cpu_tensor', Tensor)) if hasattr(torch._utils, name)},
+        ('_rebuild_tensor_v3', _STORAGES), ('_rebuild_parameter', Tensor),
+        ('_rebuild_meta_tensor_no_storage', torch.dtype)) if hasattr(torch._utils, name)},
 }

@@ -13,8 +13,9 @@ import os
 import pickle
 import re
 import tarfile
+import zipfile
 from tempfile import TemporaryDirectory
-from typing import Any, BinaryIO, Optional
+from typing import Any, BinaryIO, Optional, Sequence
 from urllib.parse import urlparse
 
 import torch
@@ -32,6 +33,8 @@ HASH = re.compile(r'-(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:
 # What torch says, as RuntimeError, of a file that is cut or overwritten.
 DAMAGE = re.compile('PytorchStreamReader|unexpected EOF|corrupt|Invalid protocol version|'
                     'resize storage|out of bounds for storage')
+
+UNPACKED = 100  # bytes of records for one of the file
 
 
 def install() -> None:
@@ -147,9 +150,10 @@ def _read(file: BinaryIO, name: str, map_location: Any) -> Any:
     except UnsafeCheckpointError as error:
         asked = ''.join(c if c.isprintable() else '?' for c in str(error))[:300]
         raise UnsafeCheckpointError(
-            f'checkpoint {name} is refused, because loading it could run code: {asked}. Only data '
-            "is loaded (tensors, plain values, dates, paths, numpy arrays, mmengine's own "
-            'records); if you trust its source, save its state_dict alone') from None
+            f'checkpoint {name} is refused, because loading it could run code or fill the '
+            f'memory: {asked}. Only data is loaded (tensors, plain values, dates, paths, numpy '
+            "arrays, mmengine's own records); if you trust its source, save its state_dict alone"
+        ) from None
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not DAMAGE.search(str(error)):
             raise
@@ -165,14 +169,29 @@ def _load(file: BinaryIO, map_location: Any) -> Any:
     """
     if serialization._is_zipfile(file):
         with serialization._open_zipfile_reader(file) as archive:
-            if 'constants.pkl' in archive.get_all_records():
+            records = archive.get_all_records()
+            if 'constants.pkl' in records:
                 raise UnsafeCheckpointError('it is a TorchScript archive')
+            _check_unpacked(file, archive, records)
             return serialization._load(_Archive(archive), map_location, unpickler,
                                        encoding='utf-8')
     if tarfile.is_tarfile(file):
         raise UnsafeCheckpointError('it is a tar archive, as torch wrote them before 0.1.10')
     file.seek(0)
     return serialization._legacy_load(file, map_location, unpickler, encoding='utf-8')
+
+
+def _check_unpacked(file: BinaryIO, archive: Any, records: Sequence[str]) -> None:
+    """Refuse an archive that unpacks to far more than it holds; torch does not pack at all."""
+    measure = getattr(archive, 'get_record_size', None)
+    if measure:
+        unpacked = sum(map(measure, records))
+    else:
+        with zipfile.ZipFile(file) as again:
+            unpacked = sum(info.file_size for info in again.infolist())
+    size = file.seek(0, os.SEEK_END)
+    if unpacked > UNPACKED * size:
+        raise UnsafeCheckpointError(f'its {size} bytes unpack to {unpacked}')
 
 
 class _Archive:

@@ -7,15 +7,17 @@ them. The module has what ``torch.load`` asks of a ``pickle_module``.
 The opcodes go through Python's own implementation; those that call, import or
 set something are replaced. A function or class in the pickle is never looked
 up: it stays a name, and :mod:`asl_det.compat.allow_list` carries out its calls.
+What is made takes no more memory than a small multiple of the file.
 """
 
 import argparse
+import os
 import pickle
 import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict, defaultdict, deque
 from types import SimpleNamespace
-from typing import Any, BinaryIO, Callable, Tuple
+from typing import Any, BinaryIO, Callable, Dict, Tuple
 
 import numpy as np
 import torch
@@ -23,6 +25,10 @@ import torch
 from asl_det.compat import allow_list
 from asl_det.compat.allow_list import UnsafeCheckpointError, checked, describe
 from asl_det.errors import UserError
+
+# What all calls are given, for each byte of the file: a pickle may give one thing to many calls.
+COPIES, SPARE = 8, 1_000_000
+SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, deque)
 
 
 class Unpickler(pickle._Unpickler):
@@ -34,6 +40,14 @@ class Unpickler(pickle._Unpickler):
     """
 
     dispatch = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: BinaryIO, **kwargs: Any) -> None:
+        super().__init__(file, **kwargs)
+        place, self._size = file.tell(), file.seek(0, os.SEEK_END)
+        file.seek(place)
+        self._left = COPIES * self._size + SPARE
+        self._storages: Dict[Any, int] = {}
+        self._file_read = lambda count: file.read(self._in_file(count))
 
     def load(self) -> Any:
         read_storage, failed = self.persistent_load, []
@@ -60,12 +74,30 @@ class Unpickler(pickle._Unpickler):
         module, name = NAME_MAPPING.get((module, name), (module, name))  # of Python 2
         return allow_list.find(f'{IMPORT_MAPPING.get(module, module)}.{name}')
 
+    def _in_file(self, count: int) -> int:
+        """The number of bytes, which the file must have."""
+        if count > self._size:
+            raise pickle.UnpicklingError(f'{count} bytes in a file of {self._size}')
+        return count
+
+    def _spend(self, args: Any) -> None:
+        """Count what a call copies."""
+        self._left -= sum(len(arg) for arg in checked(args, tuple) if isinstance(arg, SIZED))
+        if self._left < 0:
+            raise UnsafeCheckpointError('its calls copy far more than it holds')
+
+    def load_bytearray8(self) -> None:
+        count, = struct.unpack('<Q', self.read(8))
+        self.append(bytearray(self.read(count)))
+
     def load_reduce(self) -> None:
         args = self.stack.pop()
+        self._spend(args)
         self.stack[-1] = allow_list.call(self.stack[-1], args)
 
     def load_newobj(self) -> None:
         args = self.stack.pop()
+        self._spend(args)
         self.stack[-1] = allow_list.call(self.stack[-1], args, new=True)
 
     def load_newobj_ex(self) -> None:
@@ -83,6 +115,7 @@ class Unpickler(pickle._Unpickler):
             self.stack[-1] = whole
             self.memo.update({key: whole for key, v in self.memo.items() if v is made})
         elif type(made) is np.ndarray:
+            self._spend(state)
             _, shape, dtype, columns_first, data = state
             made.__setstate__((1, shape, checked(dtype, np.dtype), bool(columns_first),
                                checked(data, bytes)))
@@ -106,8 +139,12 @@ class Unpickler(pickle._Unpickler):
         if not (isinstance(getattr(kind, 'dtype', None), torch.dtype)
                 or kind is torch.UntypedStorage) or not isinstance(size, int) or len(view) > 1:
             raise pickle.UnpicklingError('a storage without type or size')
+        if view:  # made before it is read, of the size that the pickle says
+            self._storages[key] = size * getattr(kind, 'dtype', torch.uint8).itemsize
+            self._in_file(sum(self._storages.values()))
         self.append(self.persistent_load(saved_id))
 
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex

@@ -107,7 +107,7 @@ def find_examples(folder: Optional[str]) -> List[str]:
                    if p.suffix.lower() in SUFFIXES and p.is_file())[:EXAMPLES]
     for path in found:
         if not path.resolve().is_relative_to(Path(folder).resolve()):
-            raise UserError(f'--examples {folder}: {path.name} is a link to {path.resolve()}, which '
-                            'is not in this folder and would be published: copy it, or give the '
-                            'folder that it is in')
+            raise UserError(f'--examples {folder}: {path.name} is a link to {path.resolve()}, '
+                            'which is not in this folder and would be published: copy it, or give '
+                            'the folder that it is in')
     return list(map(str, found))

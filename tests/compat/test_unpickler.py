@@ -340,6 +340,98 @@ def test_a_damaged_pickle_is_named_as_such(tmp_path, data):
     assert not isinstance(error.value, UnsafeCheckpointError) and '\n' not in str(error.value)
 
 
+LONG = 10 ** 7  # with what follows it, more than a small file may become
+NESTED = functools.reduce(lambda inner, _: [inner, inner], range(24), 'a')
+NOTHINGS = [None] * 9999
+REPEATED = torch.zeros(1).expand(LONG)
+INDICES = torch.zeros(1, 1, dtype=torch.long)
+LARGE = dict(
+    bytes=(Call(bytes, 10 ** 11), 'builtins.bytes with builtins.int'),
+    bytearray=(Call(bytearray, 10 ** 11), 'bytearray with builtins.int'),
+    list_of_a_range=(Call(list, range(LONG)), 'list with builtins.range'),
+    set_of_a_range=(Call(set, range(LONG)), 'set with builtins.range'),
+    queue_of_a_range=(Call(deque, range(LONG)), 'list with builtins.range'),
+    size_of_a_range=(Call(torch.Size, range(LONG)), 'tuple with builtins.range'),
+    list_of_a_tensor=(Call(list, REPEATED), 'list with torch.Tensor'),
+    text_of_nested_lists=(Call(str, NESTED), 'str with builtins.list'),
+    copies=([Call(tuple, NOTHINGS) for _ in range(999)], 'copy far more'),
+    paths=(Call(pathlib.PurePosixPath, *['a' * 9999] * 999), 'copy far more'),
+    sparse=(Call(torch._utils._rebuild_sparse_tensor, torch.sparse_coo, (
+        INDICES.expand(1, LONG), REPEATED, torch.Size([1]), True)), 'small one repeated'),
+    on_a_device=(Call(torch._utils._rebuild_device_tensor_from_cpu_tensor, REPEATED,
+                      torch.float64, 'cpu', False), 'small one repeated'),
+)
+
+
+@pytest.mark.parametrize('how', FORMATS, ids=str)
+@pytest.mark.parametrize('attack', LARGE.values(), ids=LARGE.keys())
+def test_a_small_file_can_not_fill_the_memory(tmp_path, attack, how):
+    value, says = attack
+    torch.save(dict(meta=value), tmp_path / 'x.pth', **how)
+    assert (tmp_path / 'x.pth').stat().st_size < 200_000
+    with pytest.raises(UnsafeCheckpointError, match=f'x.pth is refused.*fill the memory.*{says}'):
+        load_from_local(str(tmp_path / 'x.pth'))
+
+
+QUANTIZED = (b'\x80\x02ctorch._utils\n_rebuild_qtensor\n((X\x07\x00\x00\x00storagectorch\n'
+             b'QUInt8Storage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQK\x00\x8a\x06\0\0\0\0\0\x01'
+             b'\x85K\x01\x85ctorch\nper_tensor_affine\nG?\xe0\0\0\0\0\0\0K\x01\x87\x89)tR.')
+COUNTS = dict(
+    bytes=b'\x80\x05\x8e' + (10 ** 11).to_bytes(8, 'little') + b'a.',
+    text=b'\x80\x05\x8d' + (10 ** 11).to_bytes(8, 'little') + b'a.',
+    bytearray=b'\x80\x05\x96' + (10 ** 11).to_bytes(8, 'little') + b'a.',
+    frame=b'\x80\x05\x95' + (10 ** 11).to_bytes(8, 'little') + b'N.',
+)
+
+
+@pytest.mark.parametrize('data', COUNTS.values(), ids=COUNTS.keys())
+def test_what_says_to_be_larger_than_its_file_is_damaged(tmp_path, data):
+    legacy = tmp_path / 'legacy.pth'
+    torch.save(None, legacy, _use_new_zipfile_serialization=False)
+    legacy.write_bytes(legacy.read_bytes().partition(b'\x80\x02N.')[0] + data)
+    for path in (write_pickle(tmp_path / 'x.pth', data), str(legacy)):
+        with pytest.raises(UserError, match='can not be read: it is damaged'):
+            load_from_local(path)
+
+
+def test_a_quantized_tensor_is_not_made_larger_than_its_storage(tmp_path):
+    with pytest.raises(UserError, match='can not be read: it is damaged'):
+        load_from_local(write_pickle(tmp_path / 'x.pth', QUANTIZED))
+
+
+def test_a_storage_of_the_old_format_is_not_made_larger_than_its_file(tmp_path):
+    path = tmp_path / 'x.pth'
+    torch.save(torch.zeros(200, dtype=torch.uint8), path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'K\xc8', b'\x8a\x06\0\0\0\0\0\x01'))
+    assert path.read_bytes() != content
+    with pytest.raises(UserError, match='can not be read: it is damaged'):
+        load_from_local(str(path))
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused_and_a_packed_one_read(tmp_path):
+    for value, packed in ((torch.zeros(10 ** 7), 'refused'), (torch.rand(100, 100), 'read')):
+        torch.save(value, tmp_path / 'x.pth')
+        with zipfile.ZipFile(tmp_path / 'x.pth') as good:
+            records = {name: good.read(name) for name in good.namelist()}
+        with zipfile.ZipFile(tmp_path / 'y.pth', 'w', zipfile.ZIP_DEFLATED) as other:
+            for name, record in records.items():
+                other.writestr(name, record)
+        if packed == 'read':
+            assert torch.equal(load_from_local(str(tmp_path / 'y.pth')), value)
+        else:
+            with pytest.raises(UnsafeCheckpointError, match=r'its \d+ bytes unpack to 4\d{7}'):
+                load_from_local(str(tmp_path / 'y.pth'))
+
+
+def test_a_large_checkpoint_of_many_small_things_loads(tmp_path):
+    value = dict(texts=[f'{i}' for i in range(20_000)], sizes=[torch.Size([i]) for i in range(999)],
+                 arrays=[np.arange(i) for i in range(99)], sets=[{i, 0} for i in range(999)],
+                 raw=[bytes(range(i)) for i in range(200)])
+    for how in FORMATS:
+        assert repr(reload(tmp_path, value, **how)) == repr(value)
+
+
 def test_a_type_of_numpy_can_not_be_changed_after_its_use(tmp_path):
     # numpy's own unpickling changes it in place: an array of 1 byte an entry becomes one of 255
     make = b'\x80\x05cnumpy\ndtype\nX\x02\x00\x00\x00S1\x89\x88\x87Rq\x00'
