@@ -41,8 +41,11 @@ def check_coco_file(path: Union[str, Path], classes: Optional[Sequence[str]] = N
 
 def read_coco(path: Union[str, Path], classes: Optional[Sequence[str]] = None,
               image_folder: Union[str, Path] = '', *, split: str = 'train', boxes: bool = True,
-              place: str = 'dataset') -> Contents:
-    """The contents of a COCO json and what is wrong; arguments as in :func:`check_coco_file`."""
+              place: str = 'dataset', repeated: str = 'warn') -> Contents:
+    """The contents of a COCO json and what is wrong; arguments as in :func:`check_coco_file`.
+
+    ``repeated`` is what an image in two entries is: 'error', 'join' or 'warn'.
+    """
     result = Contents()
     try:
         content = read_json(path)
@@ -60,7 +63,7 @@ def read_coco(path: Union[str, Path], classes: Optional[Sequence[str]] = None,
 
     names, category_ids, found = _read_categories(categories)
     result.findings += found
-    files, image_index, sizes, found = _read_images(images, image_folder, boxes)
+    files, image_index, sizes, found = _read_images(images, image_folder, boxes, repeated)
     result.findings += found
     result.images = files
     if boxes:
@@ -139,7 +142,7 @@ def _read_categories(table: Table) -> Tuple[List[str], List[Any], List[Finding]]
     return ['' if n is MISSING else str(n) for n in names], ids, findings
 
 
-def _read_images(table: Table, folder: Union[str, Path], boxes: bool
+def _read_images(table: Table, folder: Union[str, Path], boxes: bool, repeated: str
                  ) -> Tuple[List[str], Dict[Any, int], np.ndarray, List[Finding]]:
     """Files, row by id, sizes ``(N, 2)``, and what is wrong with them."""
     ids, names = table.column('id'), table.column('file_name')
@@ -153,8 +156,11 @@ def _read_images(table: Table, folder: Union[str, Path], boxes: bool
         *table.of_type('file_name', names, (str,), 'a text'),
         *table.blank('file_name', names),
         *table.repeated('id', ids, 'all annotations would go to the last one; give each its own'),
-        *table.repeated('file_name', names, 'the labels of one image stand in several entries, '
-                        'and each is trained with a part of them', error=False)]
+        *([] if repeated == 'join' else table.repeated(
+            'file_name', [os.path.normpath(n) if isinstance(n, str) and n else n for n in names],
+            'the labels of one image stand in several entries, and each is trained with a part of '
+            'them' + ("; repeated='join' unites them" if repeated == 'error' else ''),
+            error=repeated == 'error'))]
     sizes = np.stack([numbers(table.column(key)) for key in ('width', 'height')], 1).reshape(-1, 2)
     if boxes:
         for key, values in zip(('width', 'height'), sizes.T, strict=True):

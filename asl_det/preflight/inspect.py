@@ -72,7 +72,8 @@ def _inspect(place: str, dataset: Dict[str, Any], path: str) -> Contents:
             result = _build(dataset, kind, place)
     elif issubclass(kind, CocoMultiLabelDataset):
         result = read_coco(path, classes, image_folder(dataset), split='test' if dataset.get(
-            'test_mode') and split != 'val' else split, boxes=False, place=place)
+            'test_mode') and split != 'val' else split, boxes=False, place=place,
+            repeated=dataset.get('repeated', 'error'))
     else:
         result = _read_multilabel(dataset, path, split)
     result.findings[:0] = found

@@ -7,7 +7,7 @@ from typing import Any, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import shorten
+from asl_det.multilabel.datasets.base import class_names, shorten
 from asl_det.multilabel.datasets.files import read_lines
 from asl_det.preflight.finding import Finding
 
@@ -48,6 +48,11 @@ def configured_classes(place: str, metainfo: Any, default: Names, texts: bool = 
         return [Finding('classes as text', where, f'{classes!r} is a text, whose letters would be '
                         f'{len(classes)} classes, and no file: write ({classes!r},), with a comma, '
                         'for one class')], None
+    if isinstance(classes, dict) and not texts:
+        try:
+            classes = class_names(classes, where)
+        except UserError as error:
+            return [Finding('classes', where, str(error).removeprefix(f'{where} '))], None
     if not isinstance(classes, (list, tuple)) or not all(isinstance(c, (str, int))
                                                          for c in classes):
         return [Finding('classes', where, f'{classes!r}: expected a sequence of names')], None

@@ -1,6 +1,8 @@
 """Every format is read from files written in that format."""
 
+import copy
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -220,21 +222,53 @@ def test_one_hot_labels_of_two_classes_are_told_from_indices(tmp_path):
 CATS = dict(metainfo=dict(classes=['cat', 'dog']))
 
 
-def test_an_image_on_two_csv_lines_is_refused_or_joined_as_asked(tmp_path):
+def test_an_image_that_stands_twice_is_refused_or_joined_as_asked_in_every_format(tmp_path):
     (tmp_path / 'a.csv').write_text('1.png,cat\n2.png,\n./1.png,dog\n')
     lines = NUS + 'images/3_c.jpg,"[\'sky\']",train\nimages/2_b.jpg,"[\'sky\']",train\n'
     (tmp_path / 'n.csv').write_text(lines)
-    kinds = [(CSVMultiLabelDataset, 'a.csv', CATS, [[1, 1], [0, 0]],
-              'a.csv, line 3: ./1.png is on line 1 too'),
-             (NUSWIDEDataset, 'n.csv', dict(split='train'), [[0, 1, 1], [0, 0, 1], [0, 0, 1]],
-              'n.csv, line 5: images/3_c.jpg .*line 4')]
-    for kind, name, options, expected, message in kinds:
+    write_json(tmp_path / 'a.json', [('1.png', [0]), ('2.png', []), ('./1.png', [1])])
+    write_coco(tmp_path / 'c.json', [(1, 'a'), (2, 'b'), (3, 'a')],
+               [(1, 1, 0), (3, 2, 1), (2, 1, 1)], [(1, 'cat'), (2, 'dog')])
+    voc = write_voc(tmp_path / 'voc', {'1': [('dog', 0), ('cat', 1)], '2': []})
+    (tmp_path / 'voc/ImageSets/Main/trainval.txt').write_text('1\n2\n1\n')
+    kinds = [(CSVMultiLabelDataset, dict(CATS, ann_file='a.csv'), [[1, 1], [0, 0]],
+              'a.csv, line 3: ./1.png is in line 1 too'),
+             (NUSWIDEDataset, dict(ann_file='n.csv', split='train'),
+              [[0, 1, 1], [0, 0, 1], [0, 0, 1]], 'n.csv, line 5: images/3_c.jpg .*line 4'),
+             (MultiLabelDataset, dict(ann_file='a.json'), [[1, 1], [0, 0]],
+              r'data_list\[2\]: ./1.png is in data_list\[0\] too: .*join'),
+             (CocoMultiLabelDataset, dict(ann_file='c.json', crowd='unknown'), [[1, -1], [-1, 0]],
+              r'images\[2\]: a is in images\[0\] too'),
+             (VOCMultiLabelDataset, dict(voc, **CATS), [[-1, 1], [0, 0]],
+              'entry 3: 1 is in entry 1 too')]
+    for kind, options, expected, message in kinds:
+        options = dict(data_root=str(tmp_path)) | options
         with pytest.raises(UserError, match=message):
-            kind(str(tmp_path / name), **options)
-        data = kind(str(tmp_path / name), repeated='join', **options)
-        assert targets(data).tolist() == expected
+            kind(**options)
+        assert targets(kind(repeated='join', **options)).tolist() == expected
+    (tmp_path / 'o.csv').write_text('ImageID\na\na\n')
+    with pytest.raises(UserError, match='line 3: a is in line 2 too'):
+        OpenImagesMultiLabelDataset(str(tmp_path / 'o.csv'), test_mode=True, **CATS)
     with pytest.raises(UserError, match="repeated='yes'"):
         CSVMultiLabelDataset(str(tmp_path / 'a.csv'), repeated='yes', **CATS)
+
+
+def test_class_names_by_index_are_read_in_that_order_or_refused_with_the_key(tmp_path):
+    rows = [('1.png', [0]), ('2.png', [1])]
+    for given in ({'1': 'dog', '0': 'cat'}, ['cat', 'dog']):
+        path = write_json(tmp_path / 'a.json', rows, given)
+        assert MultiLabelDataset(path).classes == ('cat', 'dog')
+    mine = MultiLabelDataset(path, metainfo=dict(classes={1: 'cat', 0: 'dog'}))
+    assert mine.classes == ('dog', 'cat') and targets(mine).tolist() == [[0, 1], [1, 0]]
+    for given, says in (({'1': 'cat', '2': 'dog'}, 'has the keys 1, 2 and lacks 0'),
+                        ({'cat': 0, 'dog': 1}, 'has the keys cat, dog and lacks 0'),
+                        (['cat', None], r'metainfo.classes\[1\] is None: expected the name'),
+                        ({'0': 'cat', '1': ['dog']}, r'classes\[1\] is \[.dog.\]'),
+                        (2, 'metainfo.classes is 2: expected a list of names')):
+        with pytest.raises(UserError, match=f'a.json: .*{says}|a.json: metainfo.{says}'):
+            MultiLabelDataset(write_json(tmp_path / 'a.json', rows, given))
+        with pytest.raises(UserError, match=says):
+            CSVMultiLabelDataset('a.csv', metainfo=dict(classes=given))
 
 
 def unlabelled_files(tmp_path):
@@ -345,6 +379,41 @@ def test_mistakes_name_file_line_and_label(tmp_path, coco):
     for make, message in cases:
         with pytest.raises(UserError, match=message):
             make()
+
+
+def spoilt(node):
+    """A json's content again and again, a part of it replaced by one of another type."""
+    for other in (None, [], {}, 3, 'x', [None], True):
+        yield other
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(
+        node, list) else ()
+    for key, inside in items:
+        for other in spoilt(inside):
+            changed = copy.copy(node)
+            changed[key] = other
+            yield changed
+        if isinstance(node, dict):
+            yield {k: v for k, v in node.items() if k != key}
+
+
+def test_whatever_stands_in_a_json_is_read_or_refused_with_the_key(tmp_path, coco):
+    path = write_json(tmp_path / 'a.json', [('1.png', [0])])
+    for kind, path in ((MultiLabelDataset, Path(path)), (CocoMultiLabelDataset, Path(coco))):
+        content = json.loads(path.read_text())
+        for key in ('images', 'annotations', 'categories'):
+            content[key] = content.get(key, [])[:1]
+        refused = []
+        for wrong in spoilt(content):
+            path.write_text(json.dumps(wrong))
+            try:
+                kind(str(path), test_mode=True)
+            except UserError as error:
+                refused.append(str(error))
+        assert len(refused) > 50 and all(path.name in line for line in refused)
+        for key in ('metainfo', 'data_list') if kind is MultiLabelDataset else (
+                'images', r'images\[0\].file_name', r'annotations\[0\].image_id',
+                r'categories\[0\]'):
+            assert any(re.search(f'{key} is null: expected', line) for line in refused), key
 
 
 @pytest.fixture

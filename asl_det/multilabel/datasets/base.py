@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import read_json, read_lines
+from asl_det.multilabel.datasets.files import read_json, read_lines, require
 from asl_det.registry import DATASETS
 
 Record = Dict[str, Any]
@@ -32,7 +32,8 @@ class MultiLabelDataset(BaseDataset):
 
     Args:
         ann_file: annotation file, relative to ``data_root``.
-        metainfo: ``dict(classes=...)``, a sequence of names or the path of a
+        metainfo: ``dict(classes=...)``, a sequence of names, names by index
+            (``{0: 'cat', 1: 'dog'}``, also in the file), or the path of a
             UTF-8 text file with one name a line (blank lines are left out); by
             default those of the file.
         data_root, data_prefix, pipeline, test_mode, indices, ...: as in
@@ -42,6 +43,8 @@ class MultiLabelDataset(BaseDataset):
             decoded, with its path. 'skip' decodes every image once when the
             data set is loaded, leaves the broken ones out, and logs their
             number and paths.
+        repeated: what an image is that the file names twice: an 'error', or
+            'join' for one image with the labels of both; the log counts them.
 
     Raises:
         UserError: for annotations that do not fit, with file, line or image,
@@ -51,10 +54,14 @@ class MultiLabelDataset(BaseDataset):
     # A list, where mistakes in single rows are gathered (preflight) and do not end the reading.
     mistakes: Optional[List[UserError]] = None
 
-    def __init__(self, *args: Any, broken_images: str = 'error', **kwargs: Any) -> None:
+    def __init__(self, *args: Any, broken_images: str = 'error', repeated: str = 'error',
+                 **kwargs: Any) -> None:
         if broken_images not in ('error', 'skip'):
             raise UserError(f"broken_images={broken_images!r}: expected 'error' or 'skip'")
+        if repeated not in ('error', 'join'):
+            raise UserError(f"repeated={repeated!r}: expected 'error' or 'join'")
         self.broken_images = broken_images
+        self.repeated = repeated
         super().__init__(*args, **kwargs)
 
     # What a format implements.
@@ -70,34 +77,38 @@ class MultiLabelDataset(BaseDataset):
         if not isinstance(content, dict) or 'data_list' not in content:
             raise UserError(f'{self.ann_file}: expected a json object with metainfo and data_list '
                             '(OpenMMLab 2.0)')
-        self._set_classes(content.get('metainfo', {}).get('classes'))
-        given = content.get('metainfo', {}).get('classes') or self.classes
-        index = [self._index.get(str(name)) for name in given]  # None: left out by metainfo
+        require(content, {'metainfo?': dict, 'data_list': list}, self.ann_file)
+        found = class_names(content.get('metainfo', {}).get('classes'),
+                            f'{self.ann_file}: metainfo.classes')
+        self._set_classes(found)
+        given = found or self.classes
+        index = [self._index.get(name) for name in given]  # None: left out by metainfo
         rows = content['data_list']
         labelled = not self.test_mode or not all(isinstance(row, dict) and 'gt_label' not in row
                                                  for row in rows)
-        records, pairs = [], set()
+        records, pairs = Records(self), set()
         for i, row in enumerate(rows):
-            where = f'{self.ann_file}: data_list[{i}]'
+            at = f': data_list[{i}]'
+            where = f'{self.ann_file}{at}'
             if not (isinstance(row, dict) and isinstance(row.get('img_path'), str)
                     and (not labelled or isinstance(row.get('gt_label'), list))):
                 self._mistake(f'{where}: expected img_path and a list gt_label, got {row}')
                 continue
             if not labelled:
-                records.append(self._record(row['img_path'], None))
+                records.add(at, row['img_path'], self._record(row['img_path'], None))
                 continue
             wrong = wrong_indices(row['gt_label'], len(given))
             if wrong:
                 self._mistake(f'{where} ({row["img_path"]}): {wrong}')
                 continue
             labels = {index[label] for label in row['gt_label']} - {None}
-            records.append(self._record(row['img_path'], labels))
+            records.add(at, row['img_path'], self._record(row['img_path'], labels))
             pairs.add(tuple(row['gt_label']))
         # Of two classes a pair may be either; but indices would not come in both orders.
         if len(given) == 2 and {(0, 1), (1, 0)} == pairs:
             raise UserError(f'{self.ann_file}: gt_label is one-hot: expected the indices of the '
                             'present classes, [1] in place of [0, 1]')
-        return records
+        return records.all()
 
     # For the formats.
 
@@ -123,13 +134,11 @@ class MultiLabelDataset(BaseDataset):
 
     def _set_classes(self, found: Optional[Sequence[str]], how: str = '') -> None:
         """Settle the class names: those of ``metainfo``, else those ``found`` in the files."""
-        classes = self._metainfo.get('classes') or found
+        classes = class_names(self._metainfo.get('classes'), 'metainfo.classes') or found
         if not classes or isinstance(classes, str):
             raise UserError(f'{self.ann_file}: the class names are not known: give '
                             f'metainfo=dict(classes=[...]) or the path of a file with one name a '
                             f'line{how}' + (f'; {classes} does not exist' if classes else ''))
-        classes = [str(name) for name in classes]  # digits are read as numbers from a command line
-        found = None if found is None else [str(name) for name in found]
         if len(set(classes)) != len(classes):
             twice = sorted({name for name in classes if classes.count(name) > 1})
             raise UserError(f'{self.ann_file}: class names appear twice: {", ".join(twice)}')
@@ -157,6 +166,8 @@ class MultiLabelDataset(BaseDataset):
         classes = (metainfo or {}).get('classes')
         if isinstance(classes, str) and Path(classes).is_file():
             metainfo = dict(metainfo, classes=read_lines(classes))
+        elif isinstance(classes, Mapping):
+            metainfo = dict(metainfo, classes=class_names(classes, 'metainfo.classes'))
         return super()._load_metainfo(metainfo)
 
     @property
@@ -216,6 +227,77 @@ class MultiLabelDataset(BaseDataset):
             print_log(f'{self.ann_file}: {len(broken)} of {len(records)} images can not be '
                       f'decoded and are left out: {shorten(broken, 20)}', logger='current')
         return [r for r, ok in zip(records, whole, strict=True) if ok]
+
+
+class Records:
+    """The records of a data set, one an image, whatever the format.
+
+    Args:
+        dataset: whose ``repeated`` says what an image is that is named twice.
+    """
+
+    def __init__(self, dataset: MultiLabelDataset) -> None:
+        self.dataset = dataset
+        self.records: Dict[str, Record] = {}
+        self.first: Dict[str, str] = {}
+        self.joined = 0
+
+    def add(self, where: str, image: str, record: Record) -> None:
+        """Take a record in; ``where`` follows the file in messages, ``image`` is its name there."""
+        path = record['img_path']
+        if not image.strip():
+            self.dataset._mistake(f'{self.dataset.ann_file}{where}: has no file name: add it, or '
+                                  'remove the entry')
+        elif path not in self.records:
+            self.records[path], self.first[path] = record, where.lstrip(':, ')
+        elif self.dataset.repeated == 'error':
+            self.dataset._mistake(f'{self.dataset.ann_file}{where}: {image} is in '
+                                  f"{self.first[path]} too: remove one, or set repeated='join' to "
+                                  'unite their labels')
+        else:
+            self.joined += 1
+            self.records[path] = unite(self.records[path], record)
+
+    def all(self) -> List[Record]:
+        if self.joined:
+            print_log(f'{self.dataset.ann_file}: {self.joined} entries are joined with an earlier '
+                      'one of the same image', logger='current')
+        return list(self.records.values())
+
+
+def unite(one: Record, other: Record) -> Record:
+    """A record with the labels of two; what only one knows is known."""
+    positives = {*one['positives'], *other['positives']}
+    united = dict(img_path=one['img_path'], positives=sorted(positives))
+    if 'negatives' in one and 'negatives' in other:
+        united['negatives'] = sorted({*one['negatives'], *other['negatives']} - positives)
+    unknown = {*one.get('unknown', ()), *other.get('unknown', ())} - positives
+    return {**united, 'unknown': sorted(unknown)} if unknown else united
+
+
+def class_names(given: Any, where: str) -> Any:
+    """Class names in the order of their indices, from a list or names by index.
+
+    A text or None, of which nothing can be made here, stays.
+
+    Raises:
+        UserError: for anything else, with its key.
+    """
+    if given is None or isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        by_index = {str(key): name for key, name in given.items()}
+        missing = [i for i in range(len(given)) if str(i) not in by_index]
+        if missing:
+            raise UserError(f'{where} has the keys {shorten(list(given))} and lacks {missing[0]}: '
+                            'expected a list of names, or names by index, {"0": "cat", "1": "dog"}')
+        given = [by_index[str(i)] for i in range(len(given))]
+    if not isinstance(given, (list, tuple)):
+        raise UserError(f'{where} is {given!r}: expected a list of names')
+    for i, name in enumerate(given):
+        if type(name) not in (str, int):  # digits are read as numbers from a command line
+            raise UserError(f'{where}[{i}] is {name!r}: expected the name of a class')
+    return [str(name) for name in given]
 
 
 def wrong_indices(labels: Sequence[Any], num_classes: int) -> str:

@@ -5,8 +5,14 @@ from typing import Any, List
 from pycocotools.coco import COCO
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
+from asl_det.multilabel.datasets.files import ID, NUMBER, require
 from asl_det.registry import DATASETS
+
+# What is read; boxes are not.
+SHAPE = {'images': [{'id': ID, 'file_name': str}], 'categories': [{'id': ID, 'name': ID}],
+         'annotations?': [{'image_id': ID, 'category_id': ID, 'id': ID,
+                           'iscrowd?': (*NUMBER, bool)}]}
 
 
 @DATASETS.register_module()
@@ -37,25 +43,27 @@ class CocoMultiLabelDataset(MultiLabelDataset):
     def load_data_list(self) -> List[Record]:
         coco = COCO()
         coco.dataset = self._read_json()
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                coco.createIndex()
-            categories = sorted(coco.dataset['categories'], key=lambda c: c['id'])
-            images = coco.dataset['images']
-        except (KeyError, TypeError) as error:
-            raise UserError(f'{self.ann_file} is no COCO json with images, annotations and '
-                            f'categories ({type(error).__name__}: {error})') from error
-        self._set_classes([c['name'] for c in categories])
+        require(coco.dataset, SHAPE, f'{self.ann_file} is no COCO json with images, annotations '
+                'and categories')
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco.createIndex()
+        categories = sorted(coco.dataset['categories'],
+                            key=lambda c: (isinstance(c['id'], str), c['id']))
+        images = coco.dataset['images']
+        self._set_classes([str(c['name']) for c in categories])
         index = {c['id']: self._index.get(str(c['name'])) for c in categories}
         for annotation in coco.dataset.get('annotations', ()):
             for key, known in (('category_id', coco.cats), ('image_id', coco.imgs)):
                 if annotation[key] not in known:
                     raise UserError(f'{self.ann_file}: annotation {annotation.get("id")} has the '
                                     f'{key} {annotation[key]}, which the file does not define')
-        if self.test_mode and not coco.dataset.get('annotations'):
-            return [self._record(image['file_name'], None) for image in images]
-        records = []
-        for image in images:
+        records = Records(self)
+        labelled = not self.test_mode or coco.dataset.get('annotations')
+        for i, image in enumerate(images):
+            at, name = f': images[{i}]', image['file_name']
+            if not labelled:
+                records.add(at, name, self._record(name, None))
+                continue
             annotations = coco.imgToAnns.get(image['id'], [])
             if not annotations and not self.keep_empty:
                 continue
@@ -63,6 +71,5 @@ class CocoMultiLabelDataset(MultiLabelDataset):
             crowd = {index[a['category_id']] for a in annotations if a.get('iscrowd')}
             positives = single | crowd if self.crowd == 'positive' else single
             unknown = crowd - single if self.crowd == 'unknown' else set()
-            records.append(self._record(image['file_name'], positives - {None},
-                                        unknown=unknown - {None}))
-        return records
+            records.add(at, name, self._record(name, positives - {None}, unknown=unknown - {None}))
+        return records.all()

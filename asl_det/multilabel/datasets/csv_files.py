@@ -1,56 +1,16 @@
 """Labels in csv files: own data, and NUS-WIDE as the reference splits it."""
 
 import ast
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
-
-from mmengine.logging import print_log
+from typing import Any, Iterable, List, Optional, Sequence
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import csv_rows
 from asl_det.registry import DATASETS
 
 
-class LabelLinesDataset(MultiLabelDataset):
-    """A line an image; base of the csv formats.
-
-    Args:
-        repeated: what an image on two lines is: an 'error', or 'join' for an
-            image with the labels of both; the log counts them.
-        **kwargs: as in :class:`MultiLabelDataset`.
-    """
-
-    def __init__(self, *args: Any, repeated: str = 'error', **kwargs: Any) -> None:
-        if repeated not in ('error', 'join'):
-            raise UserError(f"repeated={repeated!r}: expected 'error' or 'join'")
-        self.repeated = repeated
-        super().__init__(*args, **kwargs)
-
-    def _records(self, lines: Iterable[Tuple[int, str, Optional[Iterable[int]]]]) -> List[Record]:
-        """Records of lines: number, image and indices of its classes (None: not known)."""
-        records: Dict[str, Record] = {}
-        first: Dict[str, int] = {}
-        joined = 0
-        for number, image, labels in lines:
-            record = self._record(image, labels)
-            path = record['img_path']
-            if path not in records:
-                records[path], first[path] = record, number
-            elif self.repeated == 'error':
-                self._mistake(f"{self.ann_file}, line {number}: {image} is on line {first[path]} "
-                              "too: remove one, or set repeated='join' to unite their labels")
-            else:
-                joined += 1
-                records[path]['positives'] = sorted({*records[path]['positives'],
-                                                     *record['positives']})
-        if joined:
-            print_log(f'{self.ann_file}: {joined} lines are joined with an earlier one of the same '
-                      'image', logger='current')
-        return list(records.values())
-
-
 @DATASETS.register_module()
-class CSVMultiLabelDataset(LabelLinesDataset):
+class CSVMultiLabelDataset(MultiLabelDataset):
     """One image a line: ``file,label label ...``; nothing after the comma: no label.
 
     Class names must be given with ``metainfo``, so that training and
@@ -60,7 +20,6 @@ class CSVMultiLabelDataset(LabelLinesDataset):
     Args:
         header: the first line holds column names.
         separator: what stands between two labels; None is white space.
-        repeated: 'error' or 'join', for an image on two lines.
         **kwargs: as in :class:`MultiLabelDataset`.
     """
 
@@ -74,15 +33,16 @@ class CSVMultiLabelDataset(LabelLinesDataset):
         self._set_classes(None)
         rows = list(csv_rows(self.ann_file))[self.header:]
         labelled = not self.test_mode or any(len(row) > 1 for _, row in rows)
-        lines = []
+        records = Records(self)
         for number, row in rows:
             try:
                 labels = self._parse(number, row) if labelled else None
             except UserError as error:
                 self._mistake(str(error))
-            else:
-                lines.append((number, row[0].strip(), labels))
-        return self._records(lines)
+                continue
+            image = row[0].strip()
+            records.add(f', line {number}', image, self._record(image, labels))
+        return records.all()
 
     def _parse(self, number: int, row: Sequence[str]) -> Iterable[int]:
         where = f'{self.ann_file}, line {number}'
@@ -95,7 +55,7 @@ class CSVMultiLabelDataset(LabelLinesDataset):
 
 
 @DATASETS.register_module()
-class NUSWIDEDataset(LabelLinesDataset):
+class NUSWIDEDataset(MultiLabelDataset):
     """NUS-WIDE from the csv of the ASL reference: file, labels, split.
 
     The first line names the columns; a column before them that has no name, or
@@ -105,7 +65,6 @@ class NUSWIDEDataset(LabelLinesDataset):
 
     Args:
         split: rows of which split to use, e.g. 'train' or 'val'.
-        repeated: 'error' or 'join', for an image on two lines of the split.
         **kwargs: as in :class:`MultiLabelDataset`.
     """
 
@@ -137,9 +96,12 @@ class NUSWIDEDataset(LabelLinesDataset):
             raise UserError(f'{self.ann_file}: no line belongs to split {self.split!r}; the file '
                             f'has {", ".join(splits)}')
         self._set_classes(sorted({name for _, _, names, _ in lines for name in names}))
-        return self._records(
-            (number, image, {self._index[n] for n in names if n in self._index})
-            for number, image, names, split in lines if split == self.split)
+        records = Records(self)
+        for number, image, names, split in lines:
+            if split == self.split:
+                records.add(f', line {number}', image, self._record(
+                    image, {self._index[n] for n in names if n in self._index}))
+        return records.all()
 
     @staticmethod
     def _parse(text: str, where: str) -> List[str]:

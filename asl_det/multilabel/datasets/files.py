@@ -14,6 +14,10 @@ TODO = {'a git-lfs pointer': 'run git lfs pull', 'a gzip archive': 'unpack it',
         'a bzip2 archive': 'unpack it', 'a checkpoint': 'give the file with the data',
         'an HTML page': 'perhaps of a login or an error, download the file again'}
 
+IN_WORDS = {dict: 'an object', list: 'a list', str: 'a text', int: 'a number', float: 'a number',
+            bool: 'true or false', type(None): 'null'}
+NUMBER, ID = (int, float), (int, str)
+
 
 def read_text(path: Union[str, Path]) -> str:
     """The content of a UTF-8 file.
@@ -47,6 +51,44 @@ def read_json(path: Union[str, Path]) -> Any:
         raise UserError(f'{path} is no json: {error}') from error
     except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's limits
         raise UserError(f'{path} is no json: {error}') from error
+
+
+def require(content: Any, shape: Any, where: Union[str, Path], key: str = '') -> None:
+    """Compare what a json file holds with what is read from it.
+
+    Args:
+        content: of the file, or a part of it.
+        shape: a type or several; a list of one shape, that of every item; or
+            a dict of keys and their shapes. A key that ends in ``?`` may be
+            missing, the key ``*`` stands for every other one, and keys that
+            are not listed are free.
+        where: the file, for the message.
+        key: place of the part in the file.
+
+    Raises:
+        UserError: for something else, with its key.
+    """
+    types = shape if isinstance(shape, tuple) else (
+        shape if isinstance(shape, type) else type(shape),)
+    if type(content) not in types:
+        found = json.dumps(content)
+        raise UserError(f'{where}: {key or "the content"} is '
+                        f'{found if len(found) < 60 else found[:60] + "..."}: expected '
+                        + ' or '.join(dict.fromkeys(map(IN_WORDS.get, types))))
+    if isinstance(shape, list):
+        for i, item in enumerate(content):
+            require(item, shape[0], where, f'{key}[{i}]')
+    elif isinstance(shape, dict):
+        inside = f'{key}.' if key else ''
+        for name, inner in shape.items():
+            plain = name.rstrip('?')
+            if name == '*':
+                for other in content.keys() - {n.rstrip('?') for n in shape}:
+                    require(content[other], inner, where, inside + other)
+            elif plain in content:
+                require(content[plain], inner, where, inside + plain)
+            elif plain == name:
+                raise UserError(f'{where}: {inside}{name} is missing')
 
 
 def what_it_is(head: bytes) -> str:

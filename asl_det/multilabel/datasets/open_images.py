@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from mmengine.logging import print_log
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import csv_rows, read_lines
 from asl_det.registry import DATASETS
 
@@ -58,8 +58,11 @@ class OpenImagesMultiLabelDataset(MultiLabelDataset):
         rows = csv_rows(self.ann_file)
         _, header = next(rows, (1, []))
         if self.test_mode and set(COLUMNS) & set(header) == {'ImageID'}:
-            images = dict.fromkeys(row[header.index('ImageID')] for _, row in rows)
-            return [self._record(f'{image}.jpg', None) for image in images]
+            records = Records(self)
+            for number, row in rows:
+                image = row[header.index('ImageID')] if len(row) == len(header) else ''
+                records.add(f', line {number}', image, self._record(f'{image}.jpg', None))
+            return records.all()
         if not set(COLUMNS) <= set(header):
             raise UserError(f'{self.ann_file}, line 1: expected the columns {", ".join(COLUMNS)}, '
                             f'got {", ".join(header)}')
@@ -70,6 +73,7 @@ class OpenImagesMultiLabelDataset(MultiLabelDataset):
             try:
                 image, name, confidence = (row[c] for c in columns)
                 present = {'1': True, '1.0': True, '0': False, '0.0': False}[confidence]
+                image.strip()[0]  # it has a name
             except (IndexError, KeyError):
                 self._mistake(f'{self.ann_file}, line {number}: expected an image, a label and '
                               f'the confidence 0 or 1, got {",".join(row)}')

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record
+from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import read_lines
 from asl_det.registry import DATASETS
 
@@ -55,16 +55,16 @@ class VOCMultiLabelDataset(MultiLabelDataset):
             if file.suffix.lower() in kinds:
                 images[file.stem].append(file.name)
         names = [self._name(line, images) for line in read_lines(self.ann_file)]
-        if 'ann_path' not in self.data_prefix:
-            return [self._record(self._file(name, '', images, self.ann_file), None)
-                    for name in names]
-        records = []
-        for name in names:
+        records = Records(self)
+        for i, name in enumerate(names):
             try:
-                records.append(self._read_image(name, images))
+                record = (self._read_image(name, images) if 'ann_path' in self.data_prefix else
+                          self._record(self._file(name, '', images, self.ann_file), None))
             except UserError as error:
                 self._mistake(str(error))
-        return records
+            else:
+                records.add(f', entry {i + 1}', name, record)
+        return records.all()
 
     def _name(self, line: str, images: Dict[str, List[str]]) -> str:
         column = re.fullmatch(r'(.*?)\s+(-1|0|1)', line)
