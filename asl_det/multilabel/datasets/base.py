@@ -10,7 +10,7 @@ from mmengine.logging import print_log
 from PIL import Image
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import read_json, read_lines, require
+from asl_det.multilabel.datasets.files import expect_shape, read_json, read_lines
 from asl_det.registry import DATASETS
 
 Record = Dict[str, Any]
@@ -77,7 +77,7 @@ class MultiLabelDataset(BaseDataset):
         if not isinstance(content, dict) or 'data_list' not in content:
             raise UserError(f'{self.ann_file}: expected a json object with metainfo and data_list '
                             '(OpenMMLab 2.0)')
-        require(content, {'metainfo?': dict, 'data_list': list}, self.ann_file)
+        expect_shape(content, {'metainfo?': dict, 'data_list': list}, self.ann_file)
         found = class_names(content.get('metainfo', {}).get('classes'),
                             f'{self.ann_file}: metainfo.classes')
         self._set_classes(found)

@@ -6,7 +6,7 @@ from pycocotools.coco import COCO
 
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
-from asl_det.multilabel.datasets.files import ID, NUMBER, require
+from asl_det.multilabel.datasets.files import ID, NUMBER, expect_shape
 from asl_det.registry import DATASETS
 
 # What is read; boxes are not.
@@ -43,8 +43,8 @@ class CocoMultiLabelDataset(MultiLabelDataset):
     def load_data_list(self) -> List[Record]:
         coco = COCO()
         coco.dataset = self._read_json()
-        require(coco.dataset, SHAPE, f'{self.ann_file} is no COCO json with images, annotations '
-                'and categories')
+        expect_shape(coco.dataset, SHAPE, f'{self.ann_file} is no COCO json with images, '
+                     'annotations and categories')
         with contextlib.redirect_stdout(io.StringIO()):
             coco.createIndex()
         categories = sorted(coco.dataset['categories'],

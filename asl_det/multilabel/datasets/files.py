@@ -53,7 +53,7 @@ def read_json(path: Union[str, Path]) -> Any:
         raise UserError(f'{path} is no json: {error}') from error
 
 
-def require(content: Any, shape: Any, where: Union[str, Path], key: str = '') -> None:
+def expect_shape(content: Any, shape: Any, where: Union[str, Path], key: str = '') -> None:
     """Compare what a json file holds with what is read from it.
 
     Args:
@@ -77,16 +77,16 @@ def require(content: Any, shape: Any, where: Union[str, Path], key: str = '') ->
                         + ' or '.join(dict.fromkeys(map(IN_WORDS.get, types))))
     if isinstance(shape, list):
         for i, item in enumerate(content):
-            require(item, shape[0], where, f'{key}[{i}]')
+            expect_shape(item, shape[0], where, f'{key}[{i}]')
     elif isinstance(shape, dict):
         inside = f'{key}.' if key else ''
         for name, inner in shape.items():
             plain = name.rstrip('?')
             if name == '*':
                 for other in content.keys() - {n.rstrip('?') for n in shape}:
-                    require(content[other], inner, where, inside + other)
+                    expect_shape(content[other], inner, where, inside + other)
             elif plain in content:
-                require(content[plain], inner, where, inside + plain)
+                expect_shape(content[plain], inner, where, inside + plain)
             elif plain == name:
                 raise UserError(f'{where}: {inside}{name} is missing')
 
