@@ -7,10 +7,11 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from rich.progress import track
 
 from asl_det.errors import UserError
+from asl_det.file_kind import PICTURE, kind_of_bytes
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import HEAD, what_it_is
 from asl_det.multilabel.loading import LoadImageWithPillow
@@ -24,7 +25,8 @@ SAMPLE = 64  # images of a data set that the quick check decodes
 DARK = 32  # brightest of 256 levels in an image of 16 bits that uses fewer of them
 
 Wrong = Tuple[str, str, bool]  # rule, message, whether it is an error
-NO_IMAGE: Wrong = ('broken image', 'is no image: replace the file, or remove its entry', True)
+BANDS = {0: 1, 1: 1, 3: 1, 5: 4}  # of TIFF that is grey, has a palette, is CMYK; others have 3
+PACKAGES = {'tifffile': 'tifffile', 'turbojpeg': 'PyTurboJPEG'}
 
 
 def check_images(run: Run) -> Iterator[Finding]:
@@ -39,12 +41,13 @@ def check_images(run: Run) -> Iterator[Finding]:
         contents = inspect(place, dataset)
         yield from in_config(run, check_image_files(
             place, image_files(contents), _sizes(contents), loader=build_loader(dataset),
-            thorough=run.thorough, left_out=dataset.get('broken_images') == 'skip'))
+            thorough=run.thorough, left_out=dataset.get('broken_images') == 'skip',
+            channels=_channels(run)))
 
 
 def check_image_files(place: str, images: Sequence[str], sizes: Optional[np.ndarray] = None, *,
                       loader: Optional[LoadImageFromFile] = None, thorough: bool = False,
-                      left_out: bool = False) -> Iterator[Finding]:
+                      left_out: bool = False, channels: int = 3) -> Iterator[Finding]:
     """What is wrong with the image files of a data set.
 
     Args:
@@ -55,6 +58,7 @@ def check_image_files(place: str, images: Sequence[str], sizes: Optional[np.ndar
         loader: what the pipeline loads images with.
         thorough: decode all, not a sample.
         left_out: the data set leaves broken images out.
+        channels: of a colour image, as the network takes it.
     """
     missing = find_missing(images)
     yield from _say_missing(place, images, missing, left_out)
@@ -62,7 +66,12 @@ def check_image_files(place: str, images: Sequence[str], sizes: Optional[np.ndar
     chosen = there if thorough else [there[i] for i in spread(len(there), SAMPLE)]
 
     def look(i: int) -> List[Wrong]:
-        return check_image(images[i], None if sizes is None else tuple(sizes[i]), loader)
+        try:
+            return check_image(images[i], None if sizes is None else tuple(sizes[i]), loader,
+                               channels)
+        except Exception as error:  # of one image, which hides no other
+            return [('image', f'can not be looked at ({type(error).__name__}: {error}): replace '
+                     'the file, or remove its entry', True)]
 
     with ThreadPoolExecutor() as pool:
         results: Iterable[List[Wrong]] = pool.map(look, chosen)
@@ -99,15 +108,18 @@ def find_missing(images: Sequence[str]) -> Dict[int, str]:
 
 
 def check_image(path: str, size: Optional[Tuple[float, float]] = None,
-                loader: Optional[LoadImageFromFile] = None) -> List[Wrong]:
-    """What is wrong with one image file; see :func:`check_image_files`."""
+                loader: Optional[LoadImageFromFile] = None, channels: int = 3) -> List[Wrong]:
+    """What is wrong with one image file; see :func:`check_image_files`.
+
+    The loader is asked first; what it reads is an image, whatever its format.
+    Pillow is asked too, since OpenCV fills what is cut off with grey.
+    """
+    if os.path.isdir(path):
+        return [('broken image', 'is a folder: give the file, or remove its entry', True)]
     if os.path.getsize(path) == 0:
         return [('broken image', 'is empty (0 bytes): replace the file, or remove its entry', True)]
-    with open(path, 'rb') as file:
-        what = what_it_is(file.read(HEAD))
-    if what:
-        return [('broken image', what, True)]
-    identified = True
+    array, failed = _load(path, loader)
+    wrong, orientation, image = [], 1, None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -115,30 +127,98 @@ def check_image(path: str, size: Optional[Tuple[float, float]] = None,
                 wrong = list(_check_decoded(image, loader))
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except UnidentifiedImageError:
-        identified, wrong, orientation = False, [], 1  # OpenCV reads formats that Pillow does not
-        if loader is None:
-            return [NO_IMAGE]
+        pass  # OpenCV reads formats that Pillow does not
     except Image.DecompressionBombError as error:
         with_pillow = loader is None or loader.imdecode_backend == 'pillow'
         return [('large image', f'{error}: ' + (
             'Pillow refuses it, make it smaller' if with_pillow else 'every access decodes all of '
             'it, make it smaller'), with_pillow)]
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise
-        return [('broken image', f'can not be decoded ({error}): replace the file, or remove its '
-                 'entry', True)]
-    if loader is not None:
-        try:
-            height, width = loader.transform(dict(img_path=path))['img'].shape[:2]
-        except Exception as error:  # any decoder's
-            if not identified:
-                return [NO_IMAGE]
-            text = str(error).removeprefix(f'image {path} ') if isinstance(error, UserError) else (
-                f'can not be loaded by {type(loader).__name__} with {loader.imdecode_backend} '
-                f'({type(error).__name__}: {error}): convert it to PNG or JPEG')
-            return [*wrong, ('broken image', text, True)]
+        # Of TIFF there are kinds that others decode.
+        if array is None or image.format != 'TIFF' or 'truncated' in str(error):
+            return [('broken image', f'can not be decoded ({error}): replace the file, or remove '
+                     'its entry', True)]
+    if array is None and (loader is not None or image is None):
+        return [*wrong, ('broken image', _why_not(path, loader, failed, image), True)]
+    if array is not None:
+        wrong += _check_channels(path, array, channels)
         if size is not None and np.isfinite(size).all():
-            wrong += _check_size(size, (width, height), orientation)
+            wrong += _check_size(size, array.shape[1::-1], orientation)
     return wrong
+
+
+def _load(path: str, loader: Optional[LoadImageFromFile]
+          ) -> Tuple[Optional[np.ndarray], Optional[Exception]]:
+    """What the pipeline makes of a file, or why it fails."""
+    try:
+        found = loader and loader.transform(dict(img_path=path))
+    except Exception as error:  # any decoder's
+        return None, error
+    return found['img'] if found else None, None
+
+
+def _why_not(path: str, loader: Optional[LoadImageFromFile], failed: Optional[Exception],
+             image: Optional[Image.Image]) -> str:
+    """What a file is that is not loaded, and what to do."""
+    if isinstance(failed, UserError):
+        return str(failed).removeprefix(f'image {path} ')
+    backend = getattr(loader, 'imdecode_backend', 'pillow')
+    if isinstance(failed, AttributeError) and backend in PACKAGES:
+        return (f'can not be loaded: imdecode_backend={backend!r} needs the package '
+                f'{PACKAGES[backend]}: pip install {PACKAGES[backend]}')
+    how = f'{type(loader).__name__} with {backend}' if loader else 'Pillow'
+    bands = tiff_bands(path)
+    if bands is not None and bands[0] > 4:
+        return (f'is a TIFF of {bands[0]} bands, which {how} does not load: expected three '
+                'channels, red, green and blue; save those that you want as three')
+    if image is not None:
+        other = loader and _load(path, LoadImageWithPillow())[0] is not None
+        return (f'is a picture of format {image.format} (mode {image.mode}) and can not be loaded '
+                f'by {how} ({type(failed).__name__}: {failed}): '
+                + ("use dict(type='LoadImageWithPillow') in the pipeline, or " if other else '')
+                + 'convert it to PNG or JPEG')
+    with open(path, 'rb') as file:
+        head = file.read(HEAD)
+    kind = kind_of_bytes(head)
+    if kind.endswith(PICTURE):
+        return (f'is {kind} and can not be loaded by {how}: convert it to PNG or JPEG, with three '
+                'channels')
+    return what_it_is(head) or 'is no image: replace the file, or remove its entry'
+
+
+def tiff_bands(path: str) -> Optional[Tuple[int, int, int]]:
+    """How many bands a TIFF has, how many of them are alpha, and its photometric interpretation.
+
+    None for other files.
+    """
+    with open(path, 'rb') as file:
+        head = file.read(16)
+        if kind_of_bytes(head) != 'a TIFF picture':
+            return None
+        try:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head[:16 if head[2:4] in (
+                b'+\0', b'\0+') else 8])
+            file.seek(tags.next)
+            tags.load(file)
+            alpha = sum(kind in (1, 2) for kind in tags.get(TiffImagePlugin.EXTRASAMPLES, ()))
+            return (tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1), alpha,
+                    tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1))
+        except Exception:  # of a broken file
+            return None
+
+
+def _check_channels(path: str, array: np.ndarray, channels: int) -> Iterator[Wrong]:
+    """Bands that are not those of a photo."""
+    bands, alpha, kind = tiff_bands(path) or (0, 0, 0)
+    if array.ndim == 3 and array.shape[2] != channels:
+        yield ('channels', f'is loaded with {array.shape[2]} channels'
+               + (f' (a TIFF of {bands} bands)' if bands else '') + f': expected {channels}; save '
+               "it with as many, or use color_type='color'", True)
+    elif channels == 3 and bands - alpha > BANDS.get(kind, 3):
+        used = 'one is' if kind in BANDS else 'three are'
+        yield ('channels', f'is a TIFF of {bands} bands, of which the first {used} used: expected '
+               'three channels, red, green and blue; save those that you want as three',
+               kind in BANDS)
 
 
 def build_loader(dataset: Dict[str, Any]) -> Optional[LoadImageFromFile]:
@@ -149,6 +229,12 @@ def build_loader(dataset: Dict[str, Any]) -> Optional[LoadImageFromFile]:
         if isinstance(kind, type) and issubclass(kind, LoadImageFromFile):
             return TRANSFORMS.build(dict(step, type=kind))
     return None
+
+
+def _channels(run: Run) -> int:
+    """The channels that the backbone takes, by mmdet's name of the argument or timm's."""
+    backbone = (run.cfg.get('model') or {}).get('backbone') or {}
+    return backbone.get('in_channels') or backbone.get('in_chans') or 3
 
 
 def _check_decoded(image: Image.Image, loader: Optional[LoadImageFromFile]) -> Iterator[Wrong]:

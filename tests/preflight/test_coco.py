@@ -148,7 +148,7 @@ FILES = {
     'a web page': (b'<!DOCTYPE html><html>', 'is an HTML page: perhaps'),
     'a git-lfs pointer': (b'version https://git-lfs.github.com/spec/v1\noid sha256:1\n', 'git-lfs'),
     'compressed': (b'\x1f\x8b\x08\x00\xff\xfe', 'is a gzip archive: unpack it'),
-    'UTF-16': (json.dumps(coco()).encode('utf-16'), 'is no UTF-8 text'),
+    'UTF-16': (json.dumps(coco()).encode('utf-16'), 'is UTF-16 text'),
     'UTF-16 without mark': (json.dumps(coco()).encode('utf-16-le'), 'UTF-16'),
     'a byte order mark': (json.dumps(coco()).encode('utf-8-sig'), 'with the byte order mark'),
     'a list': (b'[]', 'is a json list: expected an object'),

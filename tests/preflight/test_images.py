@@ -1,6 +1,7 @@
 """Mistakes in image files, and how modes that surprise are loaded."""
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -42,6 +43,30 @@ def huge():
     return encoded(Image.new('1', (20_000, 20_000)))
 
 
+def tiff(bands, colours=1, extra=(), bits=8):
+    """A TIFF of 100 x 80 pixels that Pillow may not know; ``colours``: 2 for RGB, else grey."""
+    data = RNG.integers(0, 256, 80 * 100 * bands * bits // 8, np.uint8).tobytes()
+    texts = [struct.pack(f'<{bands}H', *[bits] * bands), struct.pack(f'<{len(extra)}H', *extra)]
+    tags = [(256, 4, 1, 100), (257, 4, 1, 80), (258, 3, bands, texts[0]), (259, 3, 1, 1),
+            (262, 3, 1, colours), (273, 4, 1, data), (277, 3, 1, bands), (278, 4, 1, 80),
+            (279, 4, 1, len(data)), (284, 3, 1, 1)]
+    tags += [(338, 3, len(extra), texts[1])] if extra else []
+    end = 14 + 12 * len(tags)
+    body = b''
+    for i, (number, kind, count, value) in enumerate(tags):
+        if isinstance(value, bytes):
+            inside = len(value) <= 4 and value is not data
+            at = int.from_bytes(value, 'little') if inside else end + len(body)
+            body += b'' if inside else value
+            tags[i] = (number, kind, count, at)
+    return (b'II*\0' + struct.pack('<IH', 8, len(tags))
+            + b''.join(struct.pack('<HHII', *tag) for tag in tags) + bytes(4) + body)
+
+
+HEIC = b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(100)
+NO_PILLOW = 'can not be loaded by LoadImageFromFile with cv2'
+
+
 # Bytes, loader, size of the labels, what is said; an error unless it begins with '~'.
 CASES = {
     'zero bytes': (b'', None, None, 'is empty (0 bytes)'),
@@ -60,6 +85,27 @@ CASES = {
                       'as 3 of 255: nearly black'),
     '32 bits': (encoded(GREY.astype(np.float32), 'TIFF'), OURS, None, 'has 32 bits a pixel'),
     '32 bits, OpenCV': (encoded(GREY.astype(np.float32), 'TIFF'), CV2, None, 'can not be loaded'),
+    'HEIC': (HEIC, OURS, None, 'is a HEIC picture and can not be loaded by LoadImageWithPillow'),
+    'HEIC, OpenCV': (HEIC, CV2, None, 'is a HEIC picture and can not be loaded by LoadImageFrom'),
+    'broken AVIF': (HEIC.replace(b'heic', b'avif'), OURS, None, 'is an AVIF picture and can not'),
+    'TGA, OpenCV': (encoded(RGB, 'TGA'), CV2, None, f'is a picture of format TGA (mode RGB) and '
+                    f"{NO_PILLOW} (AssertionError: failed to load image"),
+    'ICO, OpenCV': (encoded(RGB, 'ICO'), CV2, None, "use dict(type='LoadImageWithPillow') in the"),
+    '12 bands': (tiff(12), CV2, None, 'is a TIFF of 12 bands, which LoadImageFromFile with cv2 does'
+                 ' not load: expected three channels'),
+    '12 bands, Pillow': (tiff(12), OURS, None, 'is a TIFF of 12 bands, which LoadImageWithPillow'),
+    '12 bands, no loader': (tiff(12), None, None, 'is a TIFF of 12 bands, which Pillow does not'),
+    '5 bands': (tiff(5, 2), CV2, None, 'is a TIFF of 5 bands'),
+    '4 bands': (tiff(4), CV2, None, 'of 4 bands, of which the first one is used: expected three'),
+    '4 bands, Pillow': (tiff(4), OURS, None, 'is a TIFF picture and can not be loaded by LoadIma'),
+    '2 bands': (tiff(2), CV2, None, 'of 2 bands, of which the first one is used: expected three'),
+    'CMYK TIFF': (tiff(4, 5), CV2, None, '~is CMYK'),
+    'infrared': (tiff(4, 2, (0,)), CV2, None, '~of 4 bands, of which the first three are used'),
+    'a fourth channel': (encoded(np.dstack([RGB, GREY | 1]), 'TIFF'), LoadImageFromFile(
+        color_type='unchanged'), None, 'is loaded with 4 channels (a TIFF of 4 bands): expected 3'),
+    'no package': (encoded(RGB, 'JPEG'), LoadImageFromFile(imdecode_backend='turbojpeg'), None,
+                   'needs the package PyTurboJPEG'),
+    'UTF-16 text': ('notes'.encode('utf-16-le'), CV2, None, 'is UTF-16 text: save it as UTF-8'),
     'CMYK': (encoded(RGB, 'JPEG', 'CMYK'), CV2, None, '~is CMYK'),
     'transparent': (encoded(np.dstack([RGB, np.where(GREY > 99, 255, 0).astype(np.uint8)])), CV2,
                     None, '~of it is transparent: the network sees the colours that lie beneath'),
@@ -88,6 +134,10 @@ RIGHT = {
     'colour': (encoded(RGB), (100, 80)), 'JPEG': (encoded(RGB, 'JPEG'), (100, 80)),
     'grey': (encoded(GREY), None), 'two colours': (encoded(GREY > 99), None),
     'palette': (encoded(RGB, 'PNG', 'P'), None), 'WebP': (encoded(RGB, 'WEBP'), None),
+    'AVIF': (encoded(RGB, 'AVIF'), (100, 80)), 'JPEG 2000': (encoded(RGB, 'JPEG2000'), (100, 80)),
+    'colours of 16 bits': (cv2.imencode('.png', RGB.astype(np.uint16) * 257)[1].tobytes(), None),
+    'no colours': (tiff(1, 0), None),
+    'grey with alpha': (tiff(2, 1, (2,)), None), 'one band': (tiff(1), (100, 80)),
     'opaque': (encoded(RGB, 'PNG', 'RGBA'), None), '16 bits': (encoded(GREY16), None),
     'turned': (turned(6), (80, 100)), 'no size': (encoded(RGB), (np.nan, np.nan)),
 }
@@ -98,6 +148,23 @@ RIGHT = {
 def test_right_images_of_every_kind_have_no_findings(tmp_path, content, size, loader):
     (tmp_path / 'a').write_bytes(content)
     assert check_image(str(tmp_path / 'a'), size, loader) == []
+
+
+@pytest.mark.parametrize('kind', ['TGA', 'ICO', 'DDS', 'SGI', 'PCX'])
+def test_what_the_loader_reads_is_an_image_whatever_its_first_bytes(tmp_path, kind):
+    (tmp_path / 'a').write_bytes(encoded(RGB, kind))
+    assert check_image(str(tmp_path / 'a'), None, OURS) == []
+
+
+def test_an_image_that_can_not_be_looked_at_hides_no_other(tmp_path, monkeypatch):
+    for name in 'abc':
+        (tmp_path / name).write_bytes(encoded(RGB) if name == 'a' else b'x')
+    monkeypatch.setattr('asl_det.preflight.images._check_decoded', lambda *args: 1 / 0)
+    found = [(f.where[-1], f.message, f.error) for f in check_image_files(
+        'x', [str(tmp_path / n) for n in 'abc'] + [str(tmp_path)], loader=OURS)]
+    assert [(where, error) for where, _, error in found[:3]] == [(n, True) for n in 'abc']
+    assert 'ZeroDivisionError' in found[0][1] and 'is no image' in found[1][1]
+    assert 'is a folder: give the file' in found[3][1]
 
 
 def test_images_are_loaded_as_they_are_seen(tmp_path):

@@ -10,8 +10,9 @@ from asl_det.file_kind import kind_of_bytes
 
 ENCODING = 'utf-8-sig'  # UTF-8, with or without the byte order mark of Windows programs
 HEAD = 512  # bytes that show what a file is
-TODO = {'a git-lfs pointer': 'run git lfs pull', 'a gzip archive': 'unpack it',
-        'a bzip2 archive': 'unpack it', 'a checkpoint': 'give the file with the data',
+TODO = {'UTF-16 text': 'save it as UTF-8', 'a git-lfs pointer': 'run git lfs pull',
+        'a gzip archive': 'unpack it', 'a bzip2 archive': 'unpack it',
+        'a checkpoint': 'give the file with the data',
         'an HTML page': 'perhaps of a login or an error, download the file again'}
 
 IN_WORDS = {dict: 'an object', list: 'a list', str: 'a text', int: 'a number', float: 'a number',
@@ -95,8 +96,6 @@ def what_it_is(head: bytes) -> str:
     """What else the first bytes of a file are than data, as the end of a sentence, or ''."""
     if not head.strip():
         return 'is empty'
-    if head[1:2] == b'\0':
-        return 'is UTF-16 text: save it as UTF-8'
     kind = kind_of_bytes(head)
     return f'is {kind}: {TODO[kind]}' if kind in TODO else ''
 
