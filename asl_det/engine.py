@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import asl_det
 from asl_det.errors import Stopped, UserError
+from asl_det.evaluation_files import ask_for_files, set_files
 from asl_det.files import write_whole
 from asl_det.identity import hold, versions
 from asl_det.overrides import (
@@ -231,8 +232,9 @@ def test(cfg: Config,
         cfg: the config that it was trained with. It is not changed.
         checkpoint: file or URL.
         work_dir: folder of the log.
-        out: json file for the metrics; the detections go beside it in COCO's
-            result format.
+        out: json file for the metrics; detections (COCO's result format) and
+            scores go beside it, see
+            :func:`asl_det.evaluation_files.ask_for_files`.
         show_dir: folder for every image with truth (left) and predictions
             (right).
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
@@ -266,11 +268,11 @@ def test(cfg: Config,
     if out is not None:
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        for evaluator in _as_list(cfg.test_evaluator):
-            if evaluator['type'] in ('CocoMetric', 'MultiLabelMetric'):
-                evaluator['outfile_prefix'] = str(out.with_suffix(''))
+        prefixes = ask_for_files(cfg, out)
     runner = build_runner(cfg)
     _log(runner, said)
+    if out is not None:
+        set_files(runner, prefixes, out)
     runner.register_hook(asl_det.hooks.LoadWeightsHook('test', checkpoint, partial))
     if thresholds is not None:
         _use_thresholds(runner, thresholds)
@@ -326,9 +328,3 @@ def default_work_dir(config: str, loss: Optional[str] = None) -> str:
     """``work_dirs/<name of the config>``, as in mmdet; with ``-<loss>`` if one was put in."""
     name = Path(config.split('::')[-1]).stem
     return os.path.join('work_dirs', f'{name}-{loss}' if loss else name)
-
-
-def _as_list(value: Any) -> list:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -225,6 +225,29 @@ def test_metrics_of_any_type_are_written(tmp_path):
         single=0.5, array=[0, 1], tensor=0.25, of_classes=dict(a=1.0), plain=1)
 
 
+@pytest.mark.parametrize('evaluator, files', [
+    ("dict(type='mmengine.ToyWriter', prefix='a')", {'r.found.json': 'a'}),
+    ("dict(type=ToyWriter, prefix='a')", {'r.found.json': 'a'}),  # the new style
+    ("dict(type='ToyWriterOfMore')", {'r.found.json': 'more'}),
+    ("dict(type='ToyWriterFixed')", {'r.found.json': 'fixed'}),
+    ("dict(metrics=[dict(type='ToyWriter', prefix='a')])", {'r.found.json': 'a'}),
+    ("[dict(type='ToyWriter', prefix='a'), dict(type='ToyMetric'), dict(type='ToyWriterFixed'),"
+     " dict(type='mmdet.ToyWriter', prefix='a/b')]",
+     {'r.1.found.json': 'a', 'r.2.found.json': 'fixed', 'r.3.found.json': 'a/b'})])
+def test_every_evaluator_that_can_write_does_so_under_a_name_of_its_own(tmp_path, evaluator,
+                                                                        files):
+    last = train(load_config(write_config(tmp_path)), work_dir=str(tmp_path / 'run'))
+    imports = 'from toy import ToyWriter\n' if 'type=ToyWriter' in evaluator else ''
+    cfg = load_config(write_config(
+        tmp_path, f'{imports}test_evaluator = {evaluator}\n'
+        f"experiment_name = '{uuid.uuid4()}'\n"))
+    engine.test(cfg, str(last), work_dir=str(tmp_path / 'test'), out=tmp_path / 'out/r.json')
+    assert {p.name: p.read_text() for p in (tmp_path / 'out').glob('*found*')} == files
+    log = log_of(tmp_path / 'test')
+    assert ('ToyMetric can write no detections or scores' in log) == ('ToyMetric' in evaluator)
+    assert log.count(' writes ') == (3 if len(files) == 3 else 0)
+
+
 @pytest.mark.parametrize('text', [
     "'other'", "['other']", "('other',)", "dict(imports='other')",
     "dict(imports=['other'], allow_failed_imports=False)"])

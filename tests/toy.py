@@ -73,6 +73,38 @@ class ToyMetric(BaseMetric):
                     of_classes={'a': np.float64(1.0)}, plain=1)
 
 
+@METRICS.register_module()
+class ToyWriter(BaseMetric):
+    """Writes a file, as mmdet's metrics of detections do."""
+
+    def __init__(self, outfile_prefix=None, prefix=None):
+        super().__init__(prefix=prefix)
+        self.outfile_prefix = outfile_prefix
+
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        if self.outfile_prefix is not None:
+            Path(f'{self.outfile_prefix}.found.json').write_text(self.prefix or 'none')
+        return dict(single=1)
+
+
+@METRICS.register_module()
+class ToyWriterOfMore(ToyWriter):
+
+    def __init__(self, more=None, **kwargs):
+        kwargs.setdefault('prefix', 'more')
+        super().__init__(**kwargs)
+
+
+@METRICS.register_module()
+class ToyWriterFixed(ToyWriter):
+
+    def __init__(self, name='fixed'):
+        super().__init__(prefix=name)
+
+
 @HOOKS.register_module()
 class ToyDrawing(Hook):
 
