@@ -56,6 +56,8 @@ def main() -> None:
     print(f'{summary.computed} pictures computed, {summary.done} kept:')
     for name in ('pictures/', 'predictions.json', 'predictions.csv'):
         print(f'  {summary.folder}/{name}')
+    if summary.left_out:
+        print(f'not taken as pictures, because they are results: {", ".join(summary.left_out)}')
     if summary.unreadable:
         print(f'{len(summary.unreadable)} files could not be read:')
         for line in summary.unreadable:

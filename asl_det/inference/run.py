@@ -1,7 +1,7 @@
 """Run a network over pictures, draw them, and keep what it says."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -29,12 +29,14 @@ class Summary:
         computed: those of this run.
         unreadable: a line for every file that could not be read.
         folder: of drawings, ``predictions.json`` and ``predictions.csv``.
+        left_out: folders of results that lie among the pictures.
     """
 
     done: int
     computed: int
     unreadable: List[str]
     folder: Path
+    left_out: Sequence[str] = ()
 
 
 def build_inferencer(opened: Opened, device: Optional[str] = None,
@@ -72,7 +74,7 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
         UserError: for a checkpoint, config, input or folder that can not be
             used; not for a picture that can not be read.
     """
-    pictures = find_pictures(inputs, leave_out=out)
+    pictures, left_out = find_pictures(inputs, out)
     opened = open_checkpoint(config, checkpoint, partial)
     inferencer = build_inferencer(opened, device, thresholds)
     path = os.path.expanduser(checkpoint)
@@ -82,7 +84,8 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
                      thresholds=thresholds.to_dict() if thresholds else None,
                      code={k: v for k, v in versions().items() if k != 'commit'})
     with Store(out, made_with, anew) as store:
-        return _Run(inferencer, store, top_k, batch_size).over(pictures)
+        summary = _Run(inferencer, store, top_k, batch_size).over(pictures)
+    return replace(summary, left_out=left_out)
 
 
 class _Run:
@@ -140,9 +143,7 @@ class _Run:
     def _assemble(self, picture: Picture) -> None:
         """A video of the drawn frames, if one is missing or older than a frame."""
         folder = self.store.folder
-        drawn = [folder / r['drawn'] for r in self.store.records()
-                 if r['file'] == picture.path and r.get('frame') is not None
-                 and r['state'] == picture.state]
+        drawn = [folder / record['drawn'] for record in self.store.of(picture)]
         target = folder / self.store.drawn_name(picture)
         if not drawn or (target.exists() and target.stat().st_mtime_ns
                          >= max(p.stat().st_mtime_ns for p in drawn)):

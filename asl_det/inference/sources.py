@@ -4,7 +4,7 @@ import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Sequence, Tuple, Union
+from typing import Iterator, List, Sequence, Set, Tuple, Union
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from asl_det.errors import UserError
 from asl_det.inference.pipeline import UnreadableError
 
+MADE_WITH, RECORDS = 'made_with.json', 'predictions.jsonl'  # of a folder with results
 VIDEOS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm', '.wmv')
 
 
@@ -40,38 +41,52 @@ class Picture:
         return self.path.lower().endswith(VIDEOS)
 
 
-def find_pictures(inputs: Sequence[str], leave_out: Union[str, Path]) -> List[Picture]:
+def find_pictures(inputs: Sequence[str], out: Union[str, Path]) -> Tuple[List[Picture], List[str]]:
     """Every file that is asked for, once, in the order of the inputs and then of names.
+
+    Results are no inputs: what lies in ``out`` is left out however it is
+    named (a shell fills in patterns too), and what lies in a folder of results
+    that a search of a folder or pattern comes upon.
 
     Args:
         inputs: files, folders (with the folders in them), patterns with
             ``*``, ``?`` or ``[]``, or URLs. Hidden files of folders are left
             out, all others are taken.
-        leave_out: a folder that is not searched, because results lie there.
+        out: folder for the results.
+
+    Returns:
+        The pictures, and the folders of results in which files were left out.
 
     Raises:
         UserError: if an input is not there, or holds no file.
     """
     found: List[Picture] = []
+    results = _Results(out)
     for text in inputs:
         if '://' in text:
             found.append(Picture(text, os.path.basename(text.split('?')[0]) or 'picture'))
         elif os.path.isdir(text):
-            files = list(_files_in(text, Path(leave_out).resolve()))
+            files = [p for p in _files_in(text) if not results.hold(p, text)]
             if not files:
-                raise UserError(f'{text} holds no files')
+                raise UserError(f'{text} holds no files' + results.but())
             found += [Picture(path, os.path.relpath(path, text)) for path in files]
         elif os.path.exists(text):
-            found.append(Picture(text, os.path.basename(text)))
+            if not results.hold(text, os.path.dirname(text)):
+                found.append(Picture(text, os.path.basename(text)))
         elif glob.has_magic(text):
-            matches = [p for p in sorted(glob.glob(text, recursive=True)) if os.path.isfile(p)]
+            start = _start(text)
+            matches = [p for p in sorted(glob.glob(text, recursive=True))
+                       if os.path.isfile(p) and not results.hold(p, start)]
             if not matches:
-                raise UserError(f'{text}: no file matches')
+                raise UserError(f'{text}: no file matches' + results.but())
             found += [Picture(path, os.path.basename(path)) for path in matches]
         else:
             raise UserError(f'{text} does not exist: give pictures, folders of them, patterns or '
                             'videos')
-    return list({_identity(picture.path): picture for picture in reversed(found)}.values())[::-1]
+    if not found:
+        raise UserError(f'{", ".join(inputs[:3])}: no file is left' + results.but())
+    pictures = {picture_key(picture.path): picture for picture in reversed(found)}
+    return list(pictures.values())[::-1], sorted(results.seen)
 
 
 def frames(picture: Picture) -> Iterator[Tuple[int, np.ndarray]]:
@@ -103,13 +118,58 @@ def video_facts(picture: Picture) -> Tuple[int, float]:
     return max(int(count), 1), rate if rate > 0 else 25.0
 
 
-def _files_in(folder: str, leave_out: Path) -> Iterator[str]:
+def picture_key(path: str) -> str:
+    """What all spellings of a path have in common, links followed."""
+    return path if '://' in path else os.path.realpath(path)
+
+
+class _Results:
+    """Folders with results: ``out``, and those that say so by their records.
+
+    Attributes:
+        seen: those in which a file was found.
+    """
+
+    def __init__(self, out: Union[str, Path]) -> None:
+        self.seen: Set[str] = set()
+        self._out = os.path.realpath(out)
+        # One that is not yet made, or of others, is no folder of results: the store says so.
+        self._known = {self._out: os.path.isfile(os.path.join(out, MADE_WITH))}
+
+    def hold(self, path: str, start: str) -> bool:
+        """Whether a file that a search from ``start`` on has found is a result.
+
+        A folder of results that is not below ``start`` was asked for.
+        """
+        stop = os.path.realpath(start)
+        folder = os.path.dirname(os.path.realpath(path))
+        inside = [folder, *map(str, Path(folder).parents)]
+        below = inside[:inside.index(stop)] if stop in inside else []
+        for folder in [*below, self._out]:
+            if folder in inside and self._has_records(folder):
+                self.seen.add(folder)
+                return True
+        return False
+
+    def but(self) -> str:
+        return f' but results of {", ".join(sorted(self.seen)[:3])}' if self.seen else ''
+
+    def _has_records(self, folder: str) -> bool:
+        if folder not in self._known:
+            self._known[folder] = all(
+                os.path.isfile(os.path.join(folder, name)) for name in (MADE_WITH, RECORDS))
+        return self._known[folder]
+
+
+def _start(pattern: str) -> str:
+    """The folder from which a pattern searches."""
+    while glob.has_magic(pattern):
+        pattern = os.path.dirname(pattern)
+    return pattern
+
+
+def _files_in(folder: str) -> Iterator[str]:
     for where, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith('.')
-                            and Path(where, f).resolve() != leave_out)
+        folders[:] = sorted(f for f in folders if not f.startswith('.'))
         yield from (os.path.join(where, name) for name in sorted(names)
                     if not name.startswith('.'))
-
-
-def _identity(path: str) -> str:
-    return path if '://' in path else os.path.realpath(path)

@@ -6,9 +6,9 @@ import io
 import json
 import os
 from contextlib import ExitStack
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Union
 
 import numpy as np
 from PIL import Image
@@ -16,13 +16,11 @@ from PIL import Image
 from asl_det.errors import UserError
 from asl_det.files import write_whole
 from asl_det.identity import differences, hold
-from asl_det.inference.sources import Picture
-from asl_det.records import append_record, read_records
+from asl_det.inference.sources import MADE_WITH, RECORDS, Picture, picture_key
+from asl_det.records import Record, append_record, read_records
 
-MADE_WITH, RECORDS = 'made_with.json', 'predictions.jsonl'
 DRAWN, FRAMES = 'pictures', '.frames/'
 AS_IS = ('.jpg', '.jpeg', '.png')  # other kinds of files are drawn as png
-Key = Tuple[str, Optional[int]]
 
 
 class Store:
@@ -46,7 +44,7 @@ class Store:
         self.folder = Path(folder)
         self.anew = anew
         self._made_with = json.loads(json.dumps(made_with))
-        self._records: Dict[Key, Dict[str, Any]] = {}
+        self._records: Dict[str, Dict[Optional[int], Record]] = {}  # of a path, by frame
         self._names: Dict[str, str] = {}
         self._taken: Set[str] = set()
 
@@ -78,7 +76,7 @@ class Store:
 
     def has(self, picture: Picture, frame: Optional[int] = None) -> bool:
         """Whether this picture, as it is now, is finished."""
-        record = self._records.get((_key(picture), frame))
+        record = self._records.get(picture_key(picture.path), {}).get(frame)
         return (record is not None and record['state'] == picture.state
                 and (self.folder / record['drawn']).is_file())
 
@@ -92,7 +90,9 @@ class Store:
         kind = 'PNG' if target.lower().endswith('.png') else 'JPEG'
         Image.fromarray(drawn).save(encoded, kind, quality=92)
         write_whole(self.folder / target, encoded.getvalue())
-        record = dict(path=_key(picture), file=picture.path, name=picture.name,
+        # A run that goes on may spell the path of a video in another way.
+        file = next((r['file'] for r in self.of(picture)), picture.path)
+        record = dict(path=picture_key(picture.path), file=file, name=picture.name,
                       state=picture.state, drawn=target, result=result)
         if frame is not None:
             record['frame'] = frame
@@ -101,7 +101,7 @@ class Store:
 
     def drawn_name(self, picture: Picture) -> str:
         """Where a picture is drawn, relative to the folder; no two share a place."""
-        key = _key(picture)
+        key = picture_key(picture.path)
         if key not in self._names:
             parts = [part for part in Path(picture.name).parts if part not in ('..', os.sep)]
             name = Path(DRAWN, *parts)
@@ -116,9 +116,10 @@ class Store:
             self._taken.add(name.as_posix())
         return self._names[key]
 
-    def records(self) -> Iterator[Dict[str, Any]]:
+    def records(self) -> Iterator[Record]:
         """Everything that is kept, in the order in which it first came."""
-        yield from self._records.values()
+        for kept in self._records.values():
+            yield from kept.values()
 
     def finish(self, as_json: Callable[[Iterator[Dict[str, Any]]], List[Any]],
                as_rows: Callable[[Iterator[Dict[str, Any]]], List[List[Any]]]) -> None:
@@ -133,8 +134,17 @@ class Store:
         csv.writer(text, lineterminator='\n').writerows(as_rows(self.records()))
         write_whole(self.folder / 'predictions.csv', text.getvalue())
 
-    def _keep(self, record: Dict[str, Any]) -> None:
-        self._records[record['path'], record.get('frame')] = record
+    def of(self, picture: Picture) -> Iterator[Record]:
+        """What is kept of a picture, or of the frames of a video, as it is now."""
+        state = picture.state
+        return (record for record in self._records.get(picture_key(picture.path), {}).values()
+                if record['state'] == state)
+
+    def _keep(self, record: Record) -> None:
+        kept = self._records.setdefault(record['path'], {})
+        if any(first['state'] != record['state'] for first in islice(kept.values(), 1)):
+            kept.clear()  # the frames of a video that is another one now
+        kept[record.get('frame')] = record
         name = record['drawn'].rpartition(FRAMES)[0] if 'frame' in record else record['drawn']
         self._names[record['path']] = name
         self._taken.add(name)
@@ -149,7 +159,3 @@ class Store:
         names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
         return MADE_WITH not in names and any(
             not name.startswith('.') and not name.endswith('.partial') for name in names)
-
-
-def _key(picture: Picture) -> str:
-    return picture.path if '://' in picture.path else os.path.realpath(picture.path)

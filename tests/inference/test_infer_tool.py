@@ -15,6 +15,7 @@ from tiny_networks import CLASSES, classifier_config, photo, save
 from asl_det.errors import UserError
 from asl_det.inference import run
 from asl_det.inference.run import infer
+from asl_det.inference.sources import find_pictures
 from asl_det.inference.store import Store
 
 spec = importlib.util.spec_from_file_location('infer_tool', 'tools/infer.py')
@@ -189,6 +190,44 @@ def test_frames_of_a_video_are_predicted_and_drawn_as_a_video(classifier, video,
     assert computed[5:] == [3]
 
 
+@pytest.mark.parametrize('spelling', ['./clip.avi', '../{0.name}/clip.avi', '{0}/clip.avi',
+                                      'link.avi', 'linked/clip.avi'])
+def test_a_video_goes_on_under_another_spelling_of_its_path(classifier, video, tmp_path,
+                                                            monkeypatch, computed, spelling):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'link.avi').symlink_to('clip.avi')
+    (tmp_path / 'linked').symlink_to('.')
+    draw = run.MultiLabelInferencer.picture
+
+    def stop(self, *args):
+        if len(computed) == 3:
+            raise KeyboardInterrupt
+        return draw(self, *args)
+
+    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', stop)
+    command(monkeypatch, classifier, 'clip.avi', '--out', 'out', '--batch-size', 1)
+    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', draw)
+    assert command(monkeypatch, classifier, spelling.format(tmp_path), '--out', 'out') == 0
+    assert computed == [0, 1, 2, 3, 4]
+    drawn, = (tmp_path / 'out/pictures').glob('*.mp4')
+    assert cv2.VideoCapture(str(drawn)).get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert [(e['file'], e['frame']) for e in content(tmp_path / 'out')[0]] == [
+        ('clip.avi', i) for i in range(5)]
+
+
+def test_of_a_video_that_became_shorter_no_old_frame_stays(classifier, video, tmp_path,
+                                                           monkeypatch):
+    for frames in (5, 2):
+        writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 5, (48, 40))
+        for i in range(frames):
+            writer.write(photo(seed=i + frames)[..., ::-1])
+        writer.release()
+        assert command(monkeypatch, classifier, video, '--out', tmp_path / 'out') == 0
+        assert [e['frame'] for e in content(tmp_path / 'out')[0]] == list(range(frames))
+        drawn = cv2.VideoCapture(str(tmp_path / 'out/pictures/clip.mp4'))
+        assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == frames
+
+
 def test_patterns_and_hidden_files(classifier, folder, tmp_path, monkeypatch):
     (folder / '.hidden.jpg').write_bytes((folder / 'a.jpg').read_bytes())
     out = folder / 'results'  # in the folder of the pictures, and not searched
@@ -196,6 +235,40 @@ def test_patterns_and_hidden_files(classifier, folder, tmp_path, monkeypatch):
     assert len(content(out)[0]) == 2
     assert command(monkeypatch, classifier, folder, '--out', out) == 1
     assert len(content(out)[0]) == 2
+
+
+def test_results_are_never_taken_for_pictures(classifier, folder, tmp_path):
+    (folder / 'notes.txt').unlink()
+
+    def pictures(*inputs, out):
+        return [p.name for p in find_pictures(inputs, out)[0]]
+
+    assert pictures(str(folder), out=folder / 'out') == ['a.jpg', 'cut.jpg', 'sub/a.jpg']
+    for out in ('out', 'deep/other'):
+        infer(None, classifier, [str(folder)], out=folder / out, device='cpu')
+    (folder / 'link').symlink_to('out/pictures')
+    everything = (str(folder), f'{folder}/**/*.jpg', f'{tmp_path}/im*/../images/**/*.*')
+    for text in everything:
+        for out in (folder / 'out', folder / 'third', tmp_path):  # the last holds the pictures
+            assert len(pictures(text, out=out)) == 3
+    _, left_out = find_pictures(everything, folder / 'third')
+    assert left_out == [str(folder / 'deep/other'), str(folder / 'out')]
+    # What a shell makes of a pattern; and results of others, asked for by name.
+    shell = [str(p) for p in sorted(folder.rglob('*.jpg')) if 'deep' not in p.parts]
+    assert pictures(*shell, out=folder / 'out') == ['a.jpg', 'cut.jpg', 'a.jpg']
+    assert pictures(f'{folder}/out/pictures', out=tmp_path / 'third') == ['a.jpg', 'sub/a.jpg']
+
+
+def test_that_results_are_left_out_is_said(classifier, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for kept in (2, 2):
+        assert command(monkeypatch, classifier, '**/*a.jpg', '--out', 'images/out') == 0
+        said = capsys.readouterr().out
+        assert f' {kept} kept:' in said
+    assert f'not taken as pictures, because they are results: {folder}/out\n' in said
+    said = command(monkeypatch, classifier, 'images/out/pictures/*.jpg', '--out', 'images/out')
+    assert said == ('error: images/out/pictures/*.jpg: no file matches but results of '
+                    f'{folder}/out')
 
 
 @pytest.mark.parametrize('arguments, what', [
