@@ -2,9 +2,9 @@
 
 import os
 from dataclasses import replace
-from typing import Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
-from asl_det.preflight.finding import Finding
+from asl_det.preflight.finding import Finding, guarded
 from asl_det.preflight.inspect import annotation_file, inspect, is_local
 from asl_det.preflight.names import check_same_classes
 from asl_det.preflight.run import Run
@@ -15,7 +15,12 @@ def check_annotations(run: Run) -> Iterator[Finding]:
 
     Files that do not exist are left to the check of places.
     """
-    yield from in_config(run, _check_data_sets(run))
+    classes: List[Tuple[str, Tuple[str, ...]]] = []
+    for place, dataset in run.splits():
+        if is_local(dataset):
+            yield from in_config(run, guarded('check_annotations', place, _check_data_set(
+                place, dataset, classes)))
+    yield from in_config(run, check_same_classes(classes))
     yield from in_config(run, _check_evaluators(run))
 
 
@@ -26,14 +31,13 @@ def in_config(run: Run, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield replace(finding, where=f'{run.config}: {finding.where}') if inside else finding
 
 
-def _check_data_sets(run: Run) -> Iterator[Finding]:
-    classes: List[Tuple[str, Tuple[str, ...]]] = []
-    for place, dataset in run.splits():
-        if is_local(dataset):
-            contents = inspect(place, dataset)
-            yield from contents.findings
-            classes.append((place, contents.classes))
-    yield from check_same_classes([(place, names) for place, names in classes if names])
+def _check_data_set(place: str, dataset: Dict[str, Any],
+                    classes: List[Tuple[str, Tuple[str, ...]]]) -> Iterator[Finding]:
+    """The findings of one data set, whose classes are added to those of the others."""
+    contents = inspect(place, dataset)
+    yield from contents.findings
+    if contents.classes:
+        classes.append((place, contents.classes))
 
 
 def _check_evaluators(run: Run) -> Iterator[Finding]:

@@ -1,14 +1,15 @@
 """The list of checks, and how they run: everything is reported at once."""
 
-import traceback
-from typing import Callable, Iterable, Iterator, Sequence
+import os
+from dataclasses import replace
+from typing import Callable, Iterable, List, Sequence
 
 from asl_det.errors import UserError
 from asl_det.preflight.annotations import check_annotations
 from asl_det.preflight.checkpoints import check_checkpoints
 from asl_det.preflight.classes import check_classes
 from asl_det.preflight.features import check_features
-from asl_det.preflight.finding import Finding, Report, collect
+from asl_det.preflight.finding import IGNORE, Finding, Report, collect, guarded
 from asl_det.preflight.images import check_images
 from asl_det.preflight.keys import check_parts, check_top_keys
 from asl_det.preflight.model import check_model
@@ -31,9 +32,17 @@ def preflight(run: Run, checks: Sequence[Check] = CHECKS) -> Report:
     """Everything that is wrong with a run, before it starts.
 
     A check is a generator function ``(run) -> findings``, listed in
-    ``CHECKS``. One that fails is a finding itself and stops no other.
+    ``CHECKS``. One that fails is an error itself and stops no other. What
+    those find that ``$ASL_DET_IGNORE_CHECKS`` names (``check_images,...``)
+    keeps no run from starting.
     """
-    return collect(finding for check in checks for finding in _guarded(check, run))
+    ignored = _ignored(checks)
+    findings = []
+    for check in checks:
+        name = check.__name__
+        found = guarded(name, run.config, check(run))
+        findings += (replace(f, error=False) for f in found) if name in ignored else found
+    return collect(findings)
 
 
 def require(run: Run, checks: Sequence[Check] = CHECKS) -> Report:
@@ -43,13 +52,11 @@ def require(run: Run, checks: Sequence[Check] = CHECKS) -> Report:
     return report
 
 
-def _guarded(check: Check, run: Run) -> Iterator[Finding]:
-    try:
-        yield from check(run)
-    except UserError as error:
-        yield Finding(check.__name__, run.config, str(error))
-    except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        yield Finding('check failed', run.config,
-                      f'{check.__name__} could not look at it ({type(error).__name__}: {error}, '
-                      f'{at.filename}:{at.lineno})', error=False)
+def _ignored(checks: Sequence[Check]) -> List[str]:
+    names = [name.strip() for name in os.environ.get(IGNORE, '').split(',') if name.strip()]
+    known = [check.__name__ for check in (*CHECKS, *checks)]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UserError(f'{IGNORE}={",".join(names)}: there is no check {unknown[0]}; there are '
+                        f'{", ".join(dict.fromkeys(known))}')
+    return names

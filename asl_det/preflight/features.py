@@ -11,7 +11,7 @@ from asl_det.multilabel.datasets.files import read_json
 from asl_det.multilabel.transforms import FEATURES, feature_path
 from asl_det.preflight.annotations import in_config
 from asl_det.preflight.contents import Contents
-from asl_det.preflight.finding import Finding
+from asl_det.preflight.finding import Finding, guarded
 from asl_det.preflight.images import SAMPLE, spread
 from asl_det.preflight.inspect import image_files, inspect, is_local
 from asl_det.preflight.run import Run
@@ -23,27 +23,30 @@ MAKE = 'make them with python tools/cache_features.py CONFIG {folder}'
 
 def check_features(run: Run) -> Iterator[Finding]:
     """Folders that ``LoadFeatures`` reads: their network, and a sample of the images."""
-    yield from in_config(run, _check_data_sets(run))
-
-
-def _check_data_sets(run: Run) -> Iterator[Finding]:
     seen: Set[str] = set()
     for place, dataset in run.splits():
-        for step in dataset.get('pipeline') or ():
-            if not is_type(step, 'LoadFeatures') or not step.get('folder'):
-                continue
-            folder = step['folder']
-            if folder not in seen:
-                seen.add(folder)
-                yield from check_folder(folder, (run.cfg.get('model') or {}).get('backbone') or {})
-            contents = inspect(place, dataset) if is_local(dataset) else Contents()
-            images = [p for p in image_files(contents) if os.path.isfile(p)]
-            chosen = images if run.thorough else [images[i] for i in spread(len(images), SAMPLE)]
-            lacking = [p for p in chosen if not feature_path(folder, p).is_file()]
-            if lacking and os.path.isdir(folder):
-                yield Finding('no features', place, f'{len(lacking)} of {len(chosen)} images that '
-                              f'were looked at have no features in {folder} ({shorten(lacking, 3)})'
-                              f': {MAKE.format(folder=folder)}')
+        yield from in_config(run, guarded('check_features', place, _check_data_set(
+            run, place, dataset, seen)))
+
+
+def _check_data_set(run: Run, place: str, dataset: Dict[str, Any], seen: Set[str]
+                    ) -> Iterator[Finding]:
+    """The findings of one data set; ``seen`` are folders that were looked at."""
+    for step in dataset.get('pipeline') or ():
+        if not is_type(step, 'LoadFeatures') or not step.get('folder'):
+            continue
+        folder = step['folder']
+        if folder not in seen:
+            seen.add(folder)
+            yield from check_folder(folder, (run.cfg.get('model') or {}).get('backbone') or {})
+        contents = inspect(place, dataset) if is_local(dataset) else Contents()
+        images = [p for p in image_files(contents) if os.path.isfile(p)]
+        chosen = images if run.thorough else [images[i] for i in spread(len(images), SAMPLE)]
+        lacking = [p for p in chosen if not feature_path(folder, p).is_file()]
+        if lacking and os.path.isdir(folder):
+            yield Finding('no features', place, f'{len(lacking)} of {len(chosen)} images that '
+                          f'were looked at have no features in {folder} ({shorten(lacking, 3)})'
+                          f': {MAKE.format(folder=folder)}')
 
 
 def check_folder(folder: str, backbone: Dict[str, Any]) -> Iterator[Finding]:

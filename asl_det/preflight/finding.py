@@ -1,14 +1,16 @@
 """One thing that is wrong, said so that it can be mended; and all of them, together."""
 
+import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Iterable, List, Tuple
+from typing import Any, Iterable, Iterator, List, Tuple
 
 from rich.console import Console
 
-from asl_det.errors import PreflightError
+from asl_det.errors import PreflightError, UserError
 
 SHOWN = 3  # findings of one rule and file; the rest is counted
+IGNORE = 'ASL_DET_IGNORE_CHECKS'  # names of checks whose errors keep no run from starting
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,25 @@ class Report:
 
 def _group(finding: Finding) -> Tuple[Any, ...]:
     return finding.rule, finding.error, finding.where.split(':')[0]
+
+
+def guarded(check: str, where: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The findings of a check, and as the last one that it failed.
+
+    Args:
+        check: its name.
+        where: what it looked at.
+        findings: its own.
+    """
+    try:
+        yield from findings
+    except UserError as error:
+        yield Finding(check, where, str(error))
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        yield Finding('check failed', where, f'{check} could not look at it '
+                      f'({type(error).__name__}: {error}, {at.filename}:{at.lineno}): mend it, or '
+                      f'go on without this check, {IGNORE}={check}')
 
 
 def collect(findings: Iterable[Finding]) -> Report:

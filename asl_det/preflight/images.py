@@ -16,7 +16,7 @@ from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import HEAD, what_it_is
 from asl_det.multilabel.loading import LoadImageWithPillow
 from asl_det.preflight.annotations import in_config
-from asl_det.preflight.finding import Finding
+from asl_det.preflight.finding import Finding, guarded
 from asl_det.preflight.inspect import image_files, image_folder, inspect, is_local
 from asl_det.preflight.run import Run
 from asl_det.registry import TRANSFORMS
@@ -38,11 +38,16 @@ def check_images(run: Run) -> Iterator[Finding]:
     for place, dataset in run.splits():
         if not is_local(dataset) or not os.path.isdir(image_folder(dataset) or '.'):
             continue  # said by the check of places
-        contents = inspect(place, dataset)
-        yield from in_config(run, check_image_files(
-            place, image_files(contents), _sizes(contents), loader=build_loader(dataset),
-            thorough=run.thorough, left_out=dataset.get('broken_images') == 'skip',
-            channels=_channels(run)))
+        yield from in_config(run, guarded('check_images', place, _check_data_set(
+            run, place, dataset)))
+
+
+def _check_data_set(run: Run, place: str, dataset: Dict[str, Any]) -> Iterator[Finding]:
+    contents = inspect(place, dataset)
+    yield from check_image_files(
+        place, image_files(contents), _sizes(contents), loader=build_loader(dataset),
+        thorough=run.thorough, left_out=dataset.get('broken_images') == 'skip',
+        channels=_channels(run))
 
 
 def check_image_files(place: str, images: Sequence[str], sizes: Optional[np.ndarray] = None, *,

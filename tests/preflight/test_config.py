@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from asl_det.cli import ReadOptions, one_line
 from asl_det.datasets.digits import make_digits
@@ -297,20 +298,61 @@ def test_paths_are_taken_as_they_are(tmp_path, digits, name):
     assert not preflight(Run(cfg, str(config), 'train', work_dir=str(folder / 'run'))).findings
 
 
-def test_a_check_that_fails_is_a_finding_and_stops_no_other():
+def test_a_check_that_fails_is_an_error_and_stops_no_other(monkeypatch):
     def broken(run):
         yield Finding('a', 'here', 'first')
         raise KeyError('x')
 
     def refusing(run):
         raise UserError('no')
+        yield
 
     def good(run):
         yield Finding('b', 'there', 'second', error=False)
 
-    report = preflight(Run(None, 'c.py', 'train'), [broken, refusing, good])
+    checks = [broken, refusing, good]
+    report = preflight(Run(None, 'c.py', 'train'), checks)
     assert [f.rule for f in report.findings] == ['a', 'check failed', 'refusing', 'b']
-    assert [f.error for f in report.findings] == [True, False, True, False]
+    assert [f.error for f in report.findings] == [True, True, True, False]
+    assert 'ASL_DET_IGNORE_CHECKS=broken' in report.findings[1].message
+    monkeypatch.setenv('ASL_DET_IGNORE_CHECKS', 'broken, refusing')
+    again = preflight(Run(None, 'c.py', 'train'), checks)
+    assert [f.message for f in again.findings] == [f.message for f in report.findings]
+    assert not again.errors
+    monkeypatch.setenv('ASL_DET_IGNORE_CHECKS', 'brokn')
+    with pytest.raises(UserError, match='there is no check brokn; there are check_top_k.*good'):
+        preflight(Run(None, 'c.py', 'train'), checks)
+
+
+def test_a_training_starts_past_a_check_only_when_it_is_asked_to(command, write, digits, tmp_path,
+                                                                 monkeypatch):
+    config = write(CLASSIFIER)
+    monkeypatch.setattr('asl_det.preflight.images.check_image', lambda *args: 1 / 0)
+    monkeypatch.setattr('asl_det.preflight.images.build_loader', lambda *args: 1 / 0)
+    said = command('train', config, '--data-root', digits)
+    assert said.count('check_images could not look at it (ZeroDivisionError') == 2  # train and val
+    monkeypatch.setenv('ASL_DET_IGNORE_CHECKS', 'check_images')
+    monkeypatch.setattr('asl_det.engine.build_runner', lambda cfg: sys.exit('it starts'))
+    spec = importlib.util.spec_from_file_location('tool', 'tools/train.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(sys, 'argv', ['train', str(config), '--data-root', str(digits),
+                                      '--work-dir', str(tmp_path / 'run')])
+    with pytest.raises(SystemExit, match='it starts'):
+        tool.main()
+
+
+def test_a_line_without_a_file_name_hides_no_broken_image_behind_it(command, write, tmp_path):
+    Image.new('RGB', (32, 32)).save(tmp_path / '1.png')
+    (tmp_path / '2.png').write_text('no image')
+    (tmp_path / 'a.csv').write_text('1.png,cat\n,dog\n2.png,dog\n')
+    said = command('check', write(CLASSIFIER, f"""
+train_dataloader = dict(dataset=dict(_delete_=True, type='CSVMultiLabelDataset', ann_file='a.csv',
+    data_root={str(tmp_path)!r}, metainfo=dict(classes=('cat', 'dog')),
+    pipeline=[dict(type='LoadImageWithPillow'), dict(type='PackMultiLabel')]))
+"""))
+    assert 'line 2: has no file name' in said
+    assert '2.png: is no image' in said
 
 
 @pytest.mark.parametrize('config', [
