@@ -11,6 +11,7 @@ from asl_det.preflight.classes import check_classes
 from asl_det.preflight.features import check_features
 from asl_det.preflight.finding import IGNORE, Finding, Report, collect, guarded
 from asl_det.preflight.images import check_images
+from asl_det.preflight.input_size import check_input_size
 from asl_det.preflight.keys import check_parts, check_top_keys
 from asl_det.preflight.model import check_model
 from asl_det.preflight.places import check_data_files, check_outputs
@@ -24,8 +25,8 @@ Check = Callable[[Run], Iterable[Finding]]
 CONFIG: Sequence[Check] = (check_top_keys, check_parts, check_sizes, check_losses, check_values,
                            check_saved, check_schedule)
 DATA: Sequence[Check] = (check_data_files, check_annotations, check_images, check_features)
-CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_classes, check_model, check_checkpoints,
-                           check_resume, check_outputs)
+CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_classes, check_model, check_input_size,
+                           check_checkpoints, check_resume, check_outputs)
 
 
 def preflight(run: Run, checks: Sequence[Check] = CHECKS) -> Report:
