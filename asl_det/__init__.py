@@ -5,8 +5,10 @@ hooks in MMDetection's registries, and adds what an OpenMMLab installation
 without compiled operators lacks.
 """
 
-from asl_det import compat
 from asl_det.registry import MODELS  # first: says what to install where mmdet is missing
+
+# isort: split
+from asl_det import compat
 
 compat.install()
 

@@ -23,6 +23,7 @@ from asl_det.errors import Stopped, UserError
 from asl_det.evaluation_files import ask_for_files, set_files
 from asl_det.files import write_whole
 from asl_det.identity import hold, versions
+from asl_det.new_style import as_data
 from asl_det.overrides import (
     check_one_cycle,
     drop_empty_schedules,
@@ -102,6 +103,7 @@ def train(cfg: Config,
             finite, or a DataLoader worker was killed.
         Stopped: after a stop signal.
     """
+    cfg = as_data(copy.copy(cfg))  # no module that a new-style config imports can be copied
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
@@ -253,6 +255,7 @@ def test(cfg: Config,
             checkpoint, the checkpoint is not one of this network, or
             thresholds are of other classes.
     """
+    cfg = as_data(copy.copy(cfg))  # no module that a new-style config imports can be copied
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher

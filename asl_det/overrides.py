@@ -372,7 +372,8 @@ def _map_strings(node: Any, change: Callable[[str], str]) -> Any:
     if isinstance(node, str):
         return change(node)
     if isinstance(node, dict):
-        return type(node)({key: _map_strings(value, change) for key, value in node.items()})
+        # Of a ConfigDict the items of a dict: an import that is put off stays so.
+        return type(node)({key: _map_strings(value, change) for key, value in dict.items(node)})
     if isinstance(node, (list, tuple)):
         return type(node)(_map_strings(value, change) for value in node)
     return node

@@ -14,6 +14,7 @@ from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
 from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset, prior_over
 from asl_det.errors import UserError
 from asl_det.losses import AsymmetricLoss
+from asl_det.new_style import as_data
 from asl_det.registry import MODELS, is_type, type_name
 
 # What a head's way of calling its loss depends on stays as the head's config has it.
@@ -80,7 +81,7 @@ def swap_losses(cfg: Config,
     where = _check_where(where)
     if not cfg.get('model'):
         raise UserError(f'--loss {loss}: the config has no model')
-    places = find_losses(cfg.model)
+    places = find_losses(as_data(cfg).model)
     presets = _presets(loss)
     chosen = [place for place in places if place.kind in where]
     if not chosen:

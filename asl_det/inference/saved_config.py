@@ -6,22 +6,21 @@ any dotted name. Here the source is evaluated as literals, and a ``type`` has
 to be a class that OpenMMLab's packages or asl_det registered.
 """
 
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator
 
 from mmengine.config import Config
-from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS, Registry
 from mmengine.utils import import_modules_from_strings
 
 from asl_det.errors import UserError
 from asl_det.literals import read_literals
+from asl_det.new_style import OPERATORS, PACKAGES, TYPES, plain_types
 
 ADVICE = 'if you trust it, give its config file: tools/infer.py CONFIG CHECKPOINT ...'
-PACKAGES = ('asl_det', 'mmengine', 'mmcv', *MODULE2PACKAGE)
 # Not registered: operators, and parts of FPG, which mmdet looks up itself.
-OPERATORS = ('nms', 'soft_nms', 'nms_match', 'nms_rotated', 'nms_quadri', 'RoIAlign', 'RoIPool',
-             'DeformRoIPoolPack', 'ModulatedDeformRoIPoolPack', 'conv', 'interpolation_conv',
-             'last_conv')
+UNREGISTERED = (*OPERATORS, 'conv', 'interpolation_conv', 'last_conv')
+# What mmcv pads with looks its name up too; these are torch's and OpenCV's.
+PADDING = ('zeros', 'constant', 'edge', 'symmetric', 'circular', 'border', 'reflection')
 # They evaluate an argument, or load models of others by their own means.
 REFUSED = ('CameraMotionCompensation', 'BertModel', 'ATSSVLFusionHead', 'RandomSamplingNegPos',
            'Detectron2Wrapper')
@@ -50,8 +49,8 @@ def saved_config(checkpoint: Any, source: str) -> Config:
             raise UserError(f'the config in checkpoint {source} has no {key}: give a config file '
                             'that has')
     _import(content.get('custom_imports'), source)
-    used = dict(model=content['model'], test_dataloader=content['test_dataloader'],
-                default_scope='mmdet')
+    used = plain_types(dict(model=content['model'], test_dataloader=content['test_dataloader'],
+                            default_scope='mmdet'))
     for part in (used['model'], *_pipelines(used['test_dataloader'])):
         _check(part, source)
     return Config(used)
@@ -83,8 +82,11 @@ def _pipelines(node: Any) -> Iterator[Any]:
 def _check(node: Any, source: str) -> None:
     """Refuse a ``type`` that is not registered, and arguments that name code."""
     if isinstance(node, dict):
-        if 'type' in node:
-            node['type'] = _registered(node['type'], source)
+        for key in TYPES:
+            if key in node:
+                _require_registered(node[key], source)
+        if node.get('padding_mode', 'zeros') not in PADDING:
+            _require_registered(node['padding_mode'], source)
         scope = node.get('_scope_', 'mmdet')
         named = [key for key in REFUSED_KEYS if key in node]
         if scope not in PACKAGES or named:
@@ -97,28 +99,24 @@ def _check(node: Any, source: str) -> None:
             _check(value, source)
 
 
-def _registered(name: Any, source: str) -> str:
-    """The name itself, or the registered one of a class whose dotted path it is."""
+def _require_registered(name: Any, source: str) -> None:
+    """Raise UserError unless it is a registered name, alone or with its scope."""
     if isinstance(name, str):
-        *path, last = name.split('.')
-        if name in OPERATORS:
-            return name
+        scope, _, last = name.rpartition('.')
+        if name in UNREGISTERED:
+            return
         for registry in (MODELS, TRANSFORMS, TASK_UTILS, WEIGHT_INITIALIZERS):
-            for scope, found in _named(registry, last):
-                if last in REFUSED or scope not in PACKAGES:
-                    continue
-                if path in ([], [scope]):
-                    return name
-                if path[0] == found.__module__.split('.')[0]:  # as lazy configs are written
-                    return f'{scope}.{last}'
+            if last not in REFUSED and any(found in PACKAGES and scope in ('', found)
+                                           for found in _scopes(registry, last)):
+                return
     raise UserError(f'the config in checkpoint {source} asks for {str(name)[:80]!r}, which mmdet, '
                     f'mmcv, mmengine and asl_det do not register, or not for this: {ADVICE}')
 
 
-def _named(registry: Registry, name: str) -> Iterator[Tuple[str, Any]]:
-    """The scopes that register a name below a registry, and what it is there."""
+def _scopes(registry: Registry, name: str) -> Iterator[str]:
+    """The scopes that register a name below a registry."""
     registry.import_from_location()
     if name in registry.module_dict:
-        yield registry.scope, registry.module_dict[name]
+        yield registry.scope
     for child in registry.children.values():
-        yield from _named(child, name)
+        yield from _scopes(child, name)

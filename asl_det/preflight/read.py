@@ -17,6 +17,7 @@ import asl_det.compat.yaml_files  # noqa: F401  yaml configs are data
 from asl_det.detection import print_swaps, swap_losses, take_swap
 from asl_det.errors import UserError
 from asl_det.file_kind import kind_of_file
+from asl_det.new_style import as_data, texts
 from asl_det.overrides import apply_options
 from asl_det.preflight.table import shown
 
@@ -48,7 +49,7 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None, *,
             (with file and line), needs a package that is not installed, or
             an option would be ignored.
     """
-    cfg = _read(path)
+    cfg = as_data(_read(path))
     _check_kind(cfg, path)
     _set_custom_imports(cfg)
     options = dict(options or {})
@@ -90,7 +91,10 @@ def _read(path: str) -> Config:
                        if kind in ('a checkpoint', 'a git-lfs pointer') else '')
             raise UserError(f'config {path} is {kind}: expected a file that ends in '
                             f'{", ".join(SUFFIXES)}{swapped}')
-        return Config.fromfile(path, import_custom_modules=False)
+        cfg = Config.fromfile(path, import_custom_modules=False)
+        if getattr(cfg, '_imported_names', None):  # mmengine keeps the text of the file alone
+            object.__setattr__(cfg, '_text', texts(path))
+        return cfg
     except UserError:
         raise
     except ModuleNotFoundError as error:

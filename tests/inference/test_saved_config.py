@@ -60,6 +60,10 @@ def test_what_can_not_be_read_is_told_in_one_error(text):
     lambda c: c.model.update(tracker=dict(type='CameraMotionCompensation', warp_mode='print(1)')),
     lambda c: c.model.update(language_model=dict(type='BertModel', name='someone/something')),
     lambda c: c.test_dataloader.dataset.pipeline.append(dict(type='runpy.run_path', path='x.py')),
+    lambda c: c.test_dataloader.dataset.pipeline.append(dict(
+        type='RandomResize', scale=(1, 1), resize_type='subprocess.Popen', args='true')),
+    lambda c: c.model.head.update(conv_type='antigravity'),
+    lambda c: c.model.head.update(padding_mode='antigravity'),
     lambda c: c.model.backbone.update(_scope_='someone'),
     lambda c: c.model.update(teacher_config='x.py'),
     lambda c: c.update(custom_imports=dict(imports=['antigravity'])),
@@ -78,8 +82,8 @@ def test_classes_may_be_named_with_their_scope_or_module():
 
     model = saved_config(with_change(change), 'tiny.pth').model
     assert model.type == 'mmdet.MultiLabelClassifier'
-    assert model.data_preprocessor.type == 'mmengine.ImgDataPreprocessor'
-    assert model.head.type == 'mmdet.LinearHead'
+    assert model.data_preprocessor.type == 'ImgDataPreprocessor'
+    assert model.head.type == 'LinearHead'
 
 
 def test_a_checkpoint_without_a_config_says_what_to_give():
