@@ -17,6 +17,7 @@ from asl_det.cli import add_config_arguments, add_num_classes, config_options, o
 from asl_det.preflight.checks import preflight
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.finding import Report
+from asl_det.preflight.images import loaders_of
 from asl_det.preflight.read import load_config
 from asl_det.preflight.run import Run
 
@@ -37,13 +38,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw(report: Report, folder: Path) -> List[Path]:
+def draw(report: Report, run: Run, folder: Path) -> List[Path]:
     """A sheet of images for every finding that has some."""
-    drawn = []
+    drawn, loaders = [], loaders_of(run)
     for i, finding in enumerate(f for f in report.findings if f.images):
         folder.mkdir(parents=True, exist_ok=True)
         drawn.append(folder / f'{i + 1:03d}_{re.sub(r"[^a-z0-9]+", "-", finding.rule.lower())}.png')
-        plot_images(finding.images[:SHOWN], f'{finding.where}: {finding.message}', drawn[-1])
+        plot_images(finding.images[:SHOWN], f'{finding.where}: {finding.message}', drawn[-1],
+                    loaders=loaders)
     return drawn
 
 
@@ -60,7 +62,7 @@ def main() -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     report.show(console)
     if args.show:
-        for path in draw(report, Path(args.show)):
+        for path in draw(report, run, Path(args.show)):
             print(f'drawn: {path}')
     errors, warnings = len(report.errors), len(report.warnings)
     print(f'{errors} errors, {warnings} warnings' if errors + warnings else 'nothing is wrong')

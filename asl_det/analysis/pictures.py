@@ -3,17 +3,21 @@
 import math
 import textwrap
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from mmcv.transforms import LoadImageFromFile
 from PIL import Image
+
+from asl_det.multilabel.loading import load_rgb
 
 RIGHT, WRONG, MISSED = '#0072b2', '#d55e00', '#777777'  # told apart by colour-blind readers
 
 
-def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, columns: int = 6) -> None:
+def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, columns: int = 6,
+               loader: Optional[LoadImageFromFile] = None) -> None:
     """A contact sheet: every image with what was predicted and what is true.
 
     Args:
@@ -23,6 +27,8 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
         classes: names.
         out: image file.
         columns: images in a row.
+        loader: what the pipeline loads images with, so that they are shown
+            as the network sees them.
     """
     rows = math.ceil(len(samples) / columns)
     figure = Figure(figsize=(2.1 * columns, 2.6 * rows + 0.3), layout='constrained')
@@ -32,9 +38,7 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
     for axes in grid:
         axes.axis('off')
     for axes, sample in zip(grid, samples, strict=False):
-        with Image.open(sample.img_path) as image:
-            image.thumbnail((320, 320))
-            axes.imshow(image.convert('RGB'))
+        axes.imshow(_small(load_rgb(sample.img_path, loader), 320))
         target = sample.get('gt_label')
         target = [-1] * len(classes) if target is None else target.tolist()
         predicted = set(sample.pred_labels.tolist())
@@ -57,7 +61,8 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
     figure.savefig(out, dpi=110)
 
 
-def plot_images(paths: Sequence[str], title: str, out: Path, columns: int = 4) -> None:
+def plot_images(paths: Sequence[str], title: str, out: Path, columns: int = 4,
+                loaders: Optional[Mapping[str, LoadImageFromFile]] = None) -> None:
     """A contact sheet of image files under a title; one that can not be read has its error.
 
     Args:
@@ -65,6 +70,7 @@ def plot_images(paths: Sequence[str], title: str, out: Path, columns: int = 4) -
         title: a sentence on all of them.
         out: image file.
         columns: images in a row.
+        loaders: what the pipelines load them with, by file.
     """
     columns = min(columns, len(paths))
     rows = math.ceil(len(paths) / columns)
@@ -78,17 +84,21 @@ def plot_images(paths: Sequence[str], title: str, out: Path, columns: int = 4) -
     for axes, path in zip(grid, paths, strict=False):
         axes.set_title(Path(path).name, fontsize=6.5)
         try:
-            with Image.open(path) as image:
-                size = image.size
-                image.thumbnail((480, 480))
-                axes.imshow(image.convert('RGB'))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            image = load_rgb(path, (loaders or {}).get(path))
+        except Exception as error:  # any decoder's
             axes.text(0.5, 0.5, textwrap.fill(str(error), 30), fontsize=6.5, ha='center',
                       transform=axes.transAxes)
         else:
-            axes.text(0.5, -0.06, f'{size[0]} x {size[1]}', fontsize=6.5, ha='center',
-                      transform=axes.transAxes)
+            axes.imshow(_small(image, 480))
+            axes.text(0.5, -0.06, f'{image.shape[1]} x {image.shape[0]}', fontsize=6.5,
+                      ha='center', transform=axes.transAxes)
     figure.savefig(out, dpi=110)
+
+
+def _small(image: np.ndarray, side: int) -> Image.Image:
+    made = Image.fromarray(image)
+    made.thumbnail((side, side))
+    return made
 
 
 def draw_ranked(image: np.ndarray, ranked: Sequence[Dict[str, Any]], side: int = 640) -> np.ndarray:
@@ -104,8 +114,7 @@ def draw_ranked(image: np.ndarray, ranked: Sequence[Dict[str, Any]], side: int =
         ``(H', W', 3)`` uint8 in RGB; the size depends on that of the picture
         and the number of bars alone.
     """
-    small = Image.fromarray(np.ascontiguousarray(image))
-    small.thumbnail((side, side))
+    small = _small(np.ascontiguousarray(image), side)
     panel, row, margin, dots = 360, 22, 8, 100
     width, height = small.width + panel, max(small.height, row * len(ranked) + 2 * margin)
     figure = Figure(figsize=(width / dots, height / dots), dpi=dots)

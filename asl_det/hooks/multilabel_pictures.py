@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from asl_det.hooks.drawing import DrawingHook
+from asl_det.multilabel.loading import loader_in
 from asl_det.registry import HOOKS
 
 
@@ -72,4 +73,5 @@ class MultiLabelPicturesHook(DrawingHook):
 def draw_sheet(samples: Sequence[Any], dataloader: DataLoader, out: Path) -> None:
     from asl_det.analysis.pictures import plot_sheet  # matplotlib only when it is needed
     out.parent.mkdir(parents=True, exist_ok=True)
-    plot_sheet(samples, dataloader.dataset.metainfo['classes'], out)
+    plot_sheet(samples, dataloader.dataset.metainfo['classes'], out,
+               loader=loader_in(dataloader.dataset))

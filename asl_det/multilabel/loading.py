@@ -65,3 +65,34 @@ class LoadImageWithPillow(LoadImageFromFile):
         if self.color_type.startswith('grayscale'):
             return grey
         return np.repeat(grey[..., None], 3, 2)
+
+
+def loader_in(dataset: Any) -> Optional[LoadImageFromFile]:
+    """What a data set, in any wrapper, loads images with; None if it loads something else."""
+    while dataset is not None and not hasattr(dataset, 'pipeline'):
+        inside = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+        dataset = inside[0]
+    steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+    return next((step for step in steps if isinstance(step, LoadImageFromFile)), None)
+
+
+def load_rgb(path: str, loader: Optional[LoadImageFromFile] = None) -> np.ndarray:
+    """A picture to be looked at, as a network gets it: ``(H, W, 3)`` uint8 in RGB.
+
+    Args:
+        path: image file.
+        loader: of the pipeline; by default :class:`LoadImageWithPillow`.
+
+    Raises:
+        Exception: whatever the loader raises for a broken file.
+    """
+    results = (loader or LoadImageWithPillow()).transform(dict(img_path=path))
+    if results is None:
+        raise UserError(f'image {path} can not be loaded')
+    image = results['img']
+    if image.ndim == 2:
+        image = image[..., None]
+    image = image[..., [min(c, image.shape[2] - 1) for c in (2, 1, 0)]]
+    if image.dtype == np.uint16:
+        image = image >> 8
+    return np.ascontiguousarray(image.clip(0, 255).astype(np.uint8))

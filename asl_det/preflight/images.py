@@ -226,6 +226,16 @@ def _check_channels(path: str, array: np.ndarray, channels: int) -> Iterator[Wro
                kind in BANDS)
 
 
+def loaders_of(run: Run) -> Dict[str, LoadImageFromFile]:
+    """What the pipelines load images with, by file."""
+    found: Dict[str, LoadImageFromFile] = {}
+    for place, dataset in run.splits():
+        loader = build_loader(dataset) if is_local(dataset) else None
+        if loader is not None:
+            found.update(dict.fromkeys(image_files(inspect(place, dataset)), loader))
+    return found
+
+
 def build_loader(dataset: Dict[str, Any]) -> Optional[LoadImageFromFile]:
     """What the pipeline of a data set loads images with; None if it loads something else."""
     for step in dataset.get('pipeline') or ():

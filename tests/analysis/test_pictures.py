@@ -1,11 +1,17 @@
 """Contact sheets of multi-label predictions."""
 
 import numpy as np
+import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import RepeatDataset
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from asl_det.analysis.pictures import plot_sheet
-from asl_det.multilabel import MultiLabelSample
+from asl_det.multilabel import LoadImageWithPillow, MultiLabelSample
+from asl_det.multilabel.loading import load_rgb, loader_in
+from asl_det.registry import DATASETS
 
 
 def sheet(tmp_path, name, label):
@@ -23,3 +29,50 @@ def test_a_sample_without_labels_is_drawn_as_one_of_which_nothing_is_known(tmp_p
     without = sheet(tmp_path, 'without', None)
     assert (without == sheet(tmp_path, 'unknown', [-1, -1, -1])).all()
     assert (without != sheet(tmp_path, 'absent', [0, 0, 0])).any()
+
+
+GREY = np.repeat(np.repeat(np.arange(0, 256, 32, dtype=np.uint16), 8)[None], 64, 0)
+TURNED = Image.Exif()
+TURNED[0x112] = 6  # stored turned by a quarter
+
+
+@pytest.mark.parametrize('loader, exif, turned', [
+    (LoadImageWithPillow(), TURNED, True), (LoadImageFromFile(), None, False),
+    (LoadImageFromFile(color_type='color_ignore_orientation'), TURNED, False)])
+def test_sheets_show_what_the_network_sees(tmp_path, loader, exif, turned):
+    path = str(tmp_path / 'image.png')
+    Image.fromarray(GREY * 257).save(path, **(dict(exif=exif) if exif else {}))
+    seen = load_rgb(path, loader)
+    assert (seen == loader.transform(dict(img_path=path))['img'][..., ::-1]).all()
+    assert (seen == (GREY.T if turned else GREY)[..., None]).all()
+    Image.fromarray(seen).save(tmp_path / 'plain.png')  # 8 bits, upright
+    sample = MultiLabelSample(metainfo=dict(img_path=path))
+    sample.scores, sample.pred_labels = torch.zeros(1), torch.zeros(0, dtype=torch.long)
+    other = sample.clone()
+    other.set_metainfo(dict(img_path=str(tmp_path / 'plain.png')))
+    plot_sheet([sample], ['cat'], tmp_path / 'a.png', loader=loader)
+    plot_sheet([other], ['cat'], tmp_path / 'b.png', loader=loader)
+    assert (tmp_path / 'a.png').read_bytes() == (tmp_path / 'b.png').read_bytes()
+
+
+@pytest.mark.parametrize('array', [
+    np.full((4, 4), 7, np.uint8), np.full((4, 4, 1), 7, np.uint8), np.full((4, 4, 4), 7, np.uint8),
+    np.full((4, 4, 12), 7.4, np.float32), np.full((4, 4, 3), 7 * 256, np.uint16)])
+def test_whatever_a_loader_gives_is_shown(array):
+    class Loader:
+        def transform(self, results):
+            return dict(img=array)
+
+    assert load_rgb('x', Loader()).tolist() == np.full((4, 4, 3), 7).tolist()
+
+
+def test_the_loader_of_a_data_set_is_found_in_wrappers():
+    def data(*pipeline):
+        return DATASETS.build(dict(type='MultiLabelDataset', lazy_init=True, pipeline=pipeline))
+
+    init_default_scope('mmdet')
+    with_loader = data(dict(type='LoadImageWithPillow'), dict(type='PackMultiLabel'))
+    repeated = RepeatDataset(with_loader, 2, lazy_init=True)
+    assert type(loader_in(repeated)) is type(loader_in(with_loader)) is LoadImageWithPillow
+    assert loader_in(data(dict(type='LoadFeatures', folder='x'))) is None
+    assert loader_in(None) is None

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS
@@ -443,6 +444,22 @@ def test_broken_images_are_left_out_and_counted_when_asked(images, tmp_path, log
                              broken_images='skip')
     assert len(data) == 1 and targets(data).tolist() == [[1, 0]]
     assert '2 of 3 images can not be decoded' in log[0] and str(tmp_path / '2.jpg') in log[0]
+
+
+@pytest.mark.parametrize('loader, kept', [('LoadImageFromFile', 'hdr'),
+                                          ('LoadImageWithPillow', 'tga')])
+def test_what_is_broken_is_said_by_the_loader_of_the_pipeline(tmp_path, log, loader, kept):
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / 'a.hdr'), noise.astype(np.float32))
+    Image.fromarray(noise).save(tmp_path / 'a.tga')
+    path = write_json(tmp_path / 'a.json', [('a.hdr', [0]), ('a.tga', [0])])
+    options = dict(data_prefix=dict(img_path=str(tmp_path)), pipeline=[
+        dict(type=loader), dict(type='PackMultiLabel')])
+    data = MultiLabelDataset(path, broken_images='skip', **options)
+    assert [data.get_data_info(i)['img_path'][-3:] for i in range(len(data))] == [kept]
+    with pytest.raises(UserError, match='image .*a.* can not be decoded'):
+        data = MultiLabelDataset(path, **options)
+        data[0], data[1]
 
 
 def test_data_sets_are_built_by_name_and_cut_to_a_part(tmp_path):

@@ -1,19 +1,23 @@
 """What every multi-label data set shares, and OpenMMLab's json format."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.files import expect_shape, read_json, read_lines
+from asl_det.multilabel.loading import loader_in
 from asl_det.registry import DATASETS
 
 Record = Dict[str, Any]
+COMMON = ('BMP', 'GIF', 'JPEG', 'MPO', 'PNG', 'PPM', 'WEBP')  # what Pillow and OpenCV both read
 
 
 @DATASETS.register_module()
@@ -215,13 +219,16 @@ class MultiLabelDataset(BaseDataset):
         except FileNotFoundError:
             raise UserError(f'image {path} does not exist: check data_root and data_prefix, or '
                             f'remove its entry from {self.ann_file}') from None
-        except (OSError, SyntaxError) as error:  # what Pillow raises
+        except (OSError, SyntaxError, AssertionError) as error:  # Pillow's, and mmcv's with OpenCV
+            if isinstance(error, AssertionError) and not str(error).startswith('failed to load'):
+                raise
             raise UserError(f'image {path} can not be decoded ({error}): replace the file, remove '
                             "its entry, or set broken_images='skip' in the data set") from None
 
     def _leave_out_broken(self, records: List[Record]) -> List[Record]:
         with ThreadPoolExecutor() as pool:
-            whole = list(pool.map(decodes, [r['img_path'] for r in records]))
+            whole = list(pool.map(partial(decodes, loader=loader_in(self)),
+                                  [r['img_path'] for r in records]))
         broken = [r['img_path'] for r, ok in zip(records, whole, strict=True) if not ok]
         if broken:
             print_log(f'{self.ann_file}: {len(broken)} of {len(records)} images can not be '
@@ -319,15 +326,25 @@ def wrong_indices(labels: Sequence[Any], num_classes: int) -> str:
                if set(labels) <= {0, 1} else ''))
 
 
-def decodes(path: str) -> bool:
-    """Whether an image file can be decoded to its end."""
+def decodes(path: str, loader: Optional[LoadImageFromFile] = None) -> bool:
+    """Whether an image file can be decoded to its end; of rare formats the loader decides."""
+    common = False
     try:
         with Image.open(path) as image:
+            common = image.format in COMMON
             image.draft('RGB', (1, 1))  # JPEG at an eighth of the size is enough
             image.load()
-    except (OSError, SyntaxError):
+    except UnidentifiedImageError:
+        if loader is None:
+            return False
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
-    return True
+    if common or loader is None:
+        return True
+    try:
+        return loader.transform(dict(img_path=path)) is not None
+    except Exception:  # any decoder's
+        return False
 
 
 def shorten(names: Sequence[str], most: int = 8) -> str:
