@@ -300,7 +300,7 @@ def _use_thresholds(runner: Runner, thresholds: Thresholds) -> None:
         raise UserError(f'thresholds are for multi-label classifiers, but the config has a '
                         f'{type(model).__name__}: box AP has no threshold')
     classes = runner.test_loop.dataloader.dataset.metainfo['classes']
-    model.threshold = thresholds.on_raw_scores(classes)
+    model.use_thresholds(thresholds, classes, calibrate=False)
 
 
 def _plain(value: Any) -> Any:

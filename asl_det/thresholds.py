@@ -19,7 +19,8 @@ class Thresholds:
     """Thresholds of scores, and how logits become scores.
 
     A class is predicted where ``sigmoid(logit / temperature + bias)`` reaches
-    its threshold. As json: ``{"global": 0.5, "classes": {"cat": 0.43},
+    its threshold; that is decided on the logits, as a sigmoid in float32 is 1
+    from 17 upwards. As json: ``{"global": 0.5, "classes": {"cat": 0.43},
     "temperature": 1.3, "bias": -0.2, "source": {...}}``, all but ``global``
     optional.
 
@@ -56,9 +57,9 @@ class Thresholds:
                             f'{", ..." if len(classes) > 8 else ""}: tune them for this network')
         return [self.classes.get(name, self.default) for name in classes]
 
-    def on_raw_scores(self, classes: Sequence[str]) -> List[float]:
-        """The same as :meth:`of`, for scores as the network gives them: no decision differs."""
-        return [_sigmoid((_logit(t) - self.bias) * self.temperature) for t in self.of(classes)]
+    def on_logits(self, classes: Sequence[str]) -> List[float]:
+        """The same as :meth:`of`, for the network's own logits; infinite for 0 and 1."""
+        return [(logit(t) - self.bias) * self.temperature for t in self.of(classes)]
 
     def to_dict(self) -> Dict[str, Any]:
         """The content of the json file."""
@@ -147,12 +148,9 @@ class Thresholds:
         save_whole(content, path)
 
 
-def _logit(p: float) -> float:
-    return math.log(p / (1 - p)) if 0 < p < 1 else math.copysign(math.inf, p - 0.5)
-
-
-def _sigmoid(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= -700 else 0.0
+def logit(p: float) -> float:
+    """Infinite where no probability between 0 and 1 is given."""
+    return math.log(p) - math.log1p(-p) if 0 < p < 1 else math.copysign(math.inf, p - 0.5)
 
 
 def probability(value: Any, where: str) -> float:

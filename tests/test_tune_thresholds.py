@@ -111,12 +111,12 @@ def test_thresholds_travel_in_a_checkpoint_and_leave_the_rest_of_it_alone(tmp_pa
         thresholds.save_in_checkpoint(tmp_path / 'bare.pth')
 
 
-def test_thresholds_on_raw_scores_undo_the_calibration_at_the_ends_too():
+def test_thresholds_on_logits_undo_the_calibration_at_the_ends_too():
     thresholds = Thresholds(0.4, dict(zip('abcd', (0.0, 1.0, 0.9, 1e-9), strict=True)), 1.3, -0.2)
-    zero, one, high, low, default = thresholds.on_raw_scores(tuple('abcde'))
-    assert (zero, one) == (0.0, 1.0)
-    for raw, calibrated in ((high, 0.9), (low, 1e-9), (default, 0.4)):
-        logit = torch.logit(torch.tensor(raw, dtype=torch.float64))
+    zero, one, high, low, default = thresholds.on_logits(tuple('abcde'))
+    assert (zero, one) == (-np.inf, np.inf)
+    for logit, calibrated in ((high, 0.9), (low, 1e-9), (default, 0.4)):
+        logit = torch.tensor(logit, dtype=torch.float64)
         assert torch.sigmoid(logit / 1.3 - 0.2).item() == pytest.approx(calibrated)
 
 

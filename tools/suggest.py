@@ -88,7 +88,7 @@ def main() -> None:
 
 def scores_of(path: str, classes: List[str]) -> tuple:
     """Scores and targets of a file that has the classes of the config."""
-    scores, targets, names = read_scores(path)
+    scores, targets, names, _ = read_scores(path)
     if names != list(classes):
         raise UserError(f'{path} has the classes {names[:4]} ..., {len(names)} in all, but the '
                         f'config has {list(classes)[:4]} ..., {len(classes)}: give the scores of '

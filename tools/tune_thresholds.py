@@ -13,9 +13,11 @@ import json
 from pathlib import Path
 from typing import Any, Dict
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from asl_det.analysis.calibration import logits_of
 from asl_det.analysis.detections import claims_of_boxes
 from asl_det.analysis.threshold_report import (
     CALIBRATIONS,
@@ -31,6 +33,7 @@ from asl_det.errors import UserError
 from asl_det.files import write_whole
 from asl_det.identity import hash_file, versions
 from asl_det.multilabel.datasets.files import read_json
+from asl_det.multilabel.measures import lost_order
 from asl_det.multilabel.metric import read_scores
 from asl_det.thresholds import Thresholds
 from asl_det.weights import require_checkpoint
@@ -123,14 +126,35 @@ def read_results(args: argparse.Namespace) -> tuple:
     if args.results.endswith('.npz'):
         if args.annotations:
             raise UserError('--annotations is for boxes; scores.npz has its labels inside')
-        scores, targets, names = read_scores(args.results)
-        return names, claims_of_labels(scores, targets), len(scores), args.calibrate
+        found = read_scores(args.results)
+        logits = found.logits
+        if logits is None:
+            logits = logits_of(found.scores)
+            say_lost(found.scores[found.targets >= 0], found.targets[found.targets >= 0] == 1,
+                     'write the file again with tools/test.py, which puts the logits beside them')
+        elif not np.isfinite(logits).all():  # of classes that a model masks
+            finite = logits[np.isfinite(logits)]
+            logits = np.clip(logits, finite.min(), finite.max())
+        return found.classes, claims_of_labels(logits, found.targets), len(logits), args.calibrate
     if not args.annotations:
         raise UserError(f'{args.results} is taken for boxes in COCO\'s result format: give '
                         '--annotations, the json of the images that were tested (scores of a '
                         'classifier end in .scores.npz)')
     # Whether a score of a box is a probability depends on the overlap that is asked for.
-    return *claims_of_boxes(args.results, args.annotations, args.iou), 'none'
+    names, claims, images = claims_of_boxes(args.results, args.annotations, args.iou)
+    logits, hits = (np.concatenate([getattr(c, name) for c in claims])
+                    for name in ('logits', 'hits'))
+    # Boxes of score 1, and those of 0, have the logit of logits_of's bounds.
+    bounds = logits_of([0.0, 1.0])
+    say_lost(np.select([logits <= bounds[0], logits >= bounds[1]], [0.0, 1.0], 0.5), hits,
+             'boxes of equal scores are matched in the order of the file')
+    return names, claims, images, 'none'
+
+
+def say_lost(scores: np.ndarray, hits: np.ndarray, then: str) -> None:
+    lost = lost_order([(scores, hits)])
+    if lost:
+        print(f'warning: {lost}; {then}')
 
 
 def read_reports(text: str) -> tuple:
@@ -163,7 +187,7 @@ def show(report: Dict[str, Any], console: Console) -> None:
         for name, found in report['calibration'].items():
             label = 'as they came' if name == 'none' else \
                 ', '.join(f'{k} {found[k]:.3f}' for k in ('temperature', 'bias') if found.get(k))
-            table.add_row(label or 'perfectly separated: left alone', f'{found["ece"]:.4f}',
+            table.add_row(label or f'{name}: none is best, left alone', f'{found["ece"]:.4f}',
                           f'{found["nll"]:.4f}')
         console.print(table)
     console.print(f'one threshold: {report["thresholds"]["global"]:.4f}', highlight=False)

@@ -1,8 +1,9 @@
 """Whether probabilities mean what they say, and a temperature that makes them."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from scipy.special import expit
 
 from asl_det.errors import UserError
 
@@ -15,48 +16,71 @@ class Calibration(NamedTuple):
     temperature: float = 1.0
     bias: float = 0.0
 
-    def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """Probabilities to probabilities, any shape."""
-        return 1 / (1 + np.exp(-(logits_of(scores) / self.temperature + self.bias)))
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Logits to probabilities, any shape."""
+        return expit(np.asarray(logits, np.float64) / self.temperature + self.bias)
 
 
 def logits_of(scores: np.ndarray) -> np.ndarray:
-    """Logits, float64; those of float32's 0 and 1 are finite: -103 and 17.3."""
-    scores = np.clip(np.asarray(scores, np.float64), 2.0**-149, 1 - 2.0**-25)
+    """Logits of probabilities, float64; those of float32's 0 and 1 are finite: -103 and 17.3.
+
+    Raises:
+        UserError: if they are no probabilities.
+    """
+    scores = np.asarray(scores, np.float64)
+    if scores.size and not (scores.min() >= 0 and scores.max() <= 1):  # NaN too
+        raise UserError(f'scores go from {scores.min():g} to {scores.max():g}: expected '
+                        'probabilities')
+    scores = np.clip(scores, 2.0**-149, 1 - 2.0**-25)
     return np.log(scores) - np.log1p(-scores)
 
 
-def fit_calibration(scores: np.ndarray, hits: np.ndarray, bias: bool) -> Optional[Calibration]:
+def fit_calibration(logits: np.ndarray, hits: np.ndarray, bias: bool) -> Optional[Calibration]:
     """The calibration with the highest likelihood (Guo et al. 2017; with a bias: Platt 1999).
 
     Args:
-        scores: probabilities ``(M,)``.
+        logits: ``(M,)``.
         hits: bool ``(M,)``.
         bias: fit one too. A loss that lets negatives alone below a margin
             leaves them at that margin: no temperature moves them, as a logit
             of 0 stays where it is.
 
     Returns:
-        None where no finite one is best: scores that separate hits from the
-        rest without an error.
+        None where no finite one is best: logits that separate hits from the
+        rest without an error, or too far from 0 for a temperature alone.
 
     Raises:
         UserError: if there are only hits or none, or higher scores do not
             mean more hits.
     """
-    from sklearn.linear_model import LogisticRegression
     if hits.all() or not hits.any():
         raise UserError(f'{hits.sum()} of {len(hits)} known labels are positive: a calibration '
                         'needs both')
-    if scores[hits].min() > scores[~hits].max():
+    if logits[hits].min() > logits[~hits].max():
         return None
-    model = LogisticRegression(C=np.inf, fit_intercept=bias, tol=1e-8, max_iter=1000)
-    model.fit(logits_of(scores)[:, None], hits)
-    slope = float(model.coef_[0, 0])
-    if slope <= 0:
+    slope, intercept = _logistic(logits, hits, bias)
+    if slope <= 0 and (bias or _logistic(logits, hits, True)[0] <= 0):
         raise UserError(f'higher scores do not mean more hits (slope {slope:.3g}): are these the '
                         'labels of these scores?')
-    return Calibration(1 / slope, float(model.intercept_[0]) if bias else 0.0)
+    return Calibration(1 / slope, intercept) if slope > 0 else None
+
+
+def try_calibration(logits: np.ndarray, hits: np.ndarray, bias: bool) -> Optional[Calibration]:
+    """:func:`fit_calibration` of a part of the data, None too where that raises."""
+    try:
+        return fit_calibration(logits, hits, bias)
+    except UserError:
+        return None
+
+
+def _logistic(logits: np.ndarray, hits: np.ndarray, bias: bool) -> Tuple[float, float]:
+    """Slope and intercept; far from 0, or of a large spread, logits would be solved badly."""
+    from sklearn.linear_model import LogisticRegression
+    middle, spread = (logits.mean() if bias else 0.0), logits.std() or 1.0
+    model = LogisticRegression(C=np.inf, fit_intercept=bias, tol=1e-8, max_iter=1000)
+    model.fit(((logits - middle) / spread)[:, None], hits)
+    slope = float(model.coef_[0, 0]) / spread
+    return slope, float(model.intercept_[0]) - slope * middle if bias else 0.0
 
 
 def reliability(scores: np.ndarray, hits: np.ndarray, bins: int = BINS) -> Dict[str, List[float]]:
@@ -83,19 +107,19 @@ def calibration_errors(scores: np.ndarray, hits: np.ndarray) -> Dict[str, float]
                 nll=float(log_loss(hits, np.clip(scores, 2.0**-149, 1 - 2.0**-25), labels=[0, 1])))
 
 
-def cross_validated_scores(scores: np.ndarray, hits: np.ndarray, images: np.ndarray,
+def cross_validated_scores(logits: np.ndarray, hits: np.ndarray, images: np.ndarray,
                            held_out: Sequence[np.ndarray], bias: bool) -> np.ndarray:
-    """Every entry calibrated by what was fitted without its image.
+    """Every entry as a probability, calibrated by what was fitted without its image.
 
     Args:
-        scores, hits, images: ``(M,)``, entries of known label.
+        logits, hits, images: ``(M,)``, entries of known label.
         held_out: bool arrays ``(N,)`` that choose each image once.
         bias: as in :func:`fit_calibration`.
     """
-    calibrated = scores.copy()
+    calibrated = expit(logits)
     for fold in held_out:
         test = fold[images]
-        found = fit_calibration(scores[~test], hits[~test], bias)
+        found = try_calibration(logits[~test], hits[~test], bias)
         if found is not None:
-            calibrated[test] = found(scores[test])
+            calibrated[test] = found(logits[test])
     return calibrated

@@ -9,6 +9,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from asl_det.analysis.calibration import logits_of
 from asl_det.analysis.thresholds import Claims
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.files import read_json
@@ -20,7 +21,8 @@ def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], io
 
     Boxes are matched best first, so which are right does not depend on the
     threshold that leaves out worse ones. Crowds, and boxes on them, do not
-    count. No image has too many boxes, unlike for COCO's AP.
+    count. No image has too many boxes, unlike for COCO's AP. Boxes of equal
+    scores are matched in the order of the file.
 
     Args:
         results: json in COCO's result format.
@@ -77,8 +79,8 @@ def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], io
 
 def _of_image(one: dict, number: int) -> Claims:
     counts = ~one['dtIgnore'][0].astype(bool)
-    scores = np.array(one['dtScores'], np.float64)[counts]
-    return Claims(scores, one['dtMatches'][0][counts] > 0, np.full(len(scores), number),
+    logits = logits_of(one['dtScores'])[counts]
+    return Claims(logits, one['dtMatches'][0][counts] > 0, np.full(len(logits), number),
                   np.full(int((one['gtIgnore'] == 0).sum()), number))
 
 

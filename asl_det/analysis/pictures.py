@@ -42,6 +42,7 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
         target = sample.get('gt_label')
         target = [-1] * len(classes) if target is None else target.tolist()
         predicted = set(sample.pred_labels.tolist())
+        ranks = sample.get('logits', sample.scores)
         present = {c for c, value in enumerate(target) if value == 1}
         unknown = {c for c, value in enumerate(target) if value == -1}
         groups = [(RIGHT, '', predicted & present), (WRONG, '+', predicted - present - unknown),
@@ -49,7 +50,7 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
         offset = 0.0
         for colour, mark, labels in groups:
             names = [f'{classes[c]} {sample.scores[c]:.2f}'
-                     for c in sorted(labels, key=lambda c: -float(sample.scores[c]))[:6]]
+                     for c in sorted(labels, key=lambda c: -float(ranks[c]))[:6]]
             if not names:
                 continue
             text = ', '.join(names)

@@ -1,11 +1,13 @@
 """Thresholds and calibration of one model, what they gain, and several models side by side."""
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.special import expit
 
 from asl_det.analysis.calibration import (
     Calibration,
@@ -25,6 +27,7 @@ from asl_det.analysis.thresholds import (
     splits,
 )
 from asl_det.errors import UserError
+from asl_det.thresholds import logit
 
 CALIBRATIONS = {'none': None, 'temperature': False, 'bias': True}  # with a bias?
 MACRO_F1 = Objective('macro-f1')
@@ -54,22 +57,18 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         ``nll`` and ``reliability`` by 'none', 'temperature', 'bias'.
 
     Raises:
-        UserError: if names repeat, scores are no probabilities, or nothing can
-            be chosen.
+        UserError: if names repeat, nothing can be chosen, or a threshold is no
+            number below 1 without a bias.
     """
     repeated = sorted({n for n in names if list(names).count(n) > 1})
     if repeated:
         raise UserError(f'class names are used twice, so thresholds can not go by name: {repeated}')
-    scores = np.concatenate([c.scores for c in claims])
-    if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):  # NaN too
-        raise UserError(f'scores go from {scores.min():g} to {scores.max():g}: expected '
-                        'probabilities')
     everything = np.ones(num_images, bool)
     held_out = splits(everything, folds, seed)
     chosen = choose(claims, everything, objective, shrink, seed)
-    validated = cross_validate(claims, held_out, objective, fixed, shrink, seed)
+    validated = cross_validate(claims, held_out, objective, logit(fixed), shrink, seed)
     same = {name: metrics(claims, *count(claims, thresholds))[0] for name, thresholds in (
-        ('fixed', [fixed] * len(claims)), ('global', [chosen.one] * len(claims)),
+        ('fixed', [logit(fixed)] * len(claims)), ('global', [chosen.one] * len(claims)),
         ('classes', chosen.classes))}
     report = dict(
         objective=objective._asdict(), folds=folds, seed=seed, fixed=fixed, images=num_images,
@@ -80,9 +79,11 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
     if calibrate != 'none':
         report['calibration'], fitted = _calibrations(claims, held_out)
         calibration = fitted[calibrate] or calibration
-    # Thresholds and scores go through the same rising function, so no decision changes.
-    one, classes = (_plain(calibration(t) if calibration != Calibration() else t)
-                    for t in (chosen.one, chosen.classes))
+    # Thresholds and logits go through the same rising function, so no decision changes.
+    one, classes = (_as_written(calibration(t)) for t in (chosen.one, chosen.classes))
+    if not all(0 < t < 1 for t in (one, *classes)):
+        raise UserError(f'thresholds lie at logits up to {np.abs(chosen.classes).max():.0f}, whose '
+                        'probabilities round to 0 or 1: calibrate with a bias (--calibrate bias)')
     report['thresholds'] = {'global': one, 'classes': dict(zip(names, classes, strict=True))}
     if calibration != Calibration():
         report['thresholds'].update(temperature=_plain(calibration.temperature))
@@ -100,13 +101,13 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
 
 
 def _calibrations(claims: Sequence[Claims], held_out: Sequence[np.ndarray]) -> tuple:
-    scores, hits, images = (np.concatenate([getattr(c, name) for c in claims])
-                            for name in ('scores', 'hits', 'images'))
+    logits, hits, images = (np.concatenate([getattr(c, name) for c in claims])
+                            for name in ('logits', 'hits', 'images'))
     measured, fitted = {}, {}
     for name, bias in CALIBRATIONS.items():
-        fitted[name] = None if bias is None else fit_calibration(scores, hits, bias)
-        after = scores if fitted[name] is None else cross_validated_scores(
-            scores, hits, images, held_out, bias)
+        fitted[name] = None if bias is None else fit_calibration(logits, hits, bias)
+        after = expit(logits) if fitted[name] is None else cross_validated_scores(
+            logits, hits, images, held_out, bias)
         measured[name] = dict(calibration_errors(after, hits), reliability=reliability(after, hits),
                               **(fitted[name]._asdict() if fitted[name] else {}))
     return measured, fitted
@@ -201,6 +202,13 @@ def _spread(values: Sequence[float], digits: int) -> str:
 
 def _number(value: float) -> Optional[float]:
     return None if np.isnan(value) else float(value)
+
+
+def _as_written(value: np.ndarray) -> Any:
+    """Probabilities with 8 digits of themselves or of what is missing to 1."""
+    rounded = [round(float(p), 8 - math.floor(math.log10(min(p, 1 - p)))) if 0 < p < 1
+               else float(p) for p in np.ravel(value)]
+    return rounded if np.ndim(value) else rounded[0]
 
 
 def _plain(value: Union[float, np.ndarray]) -> Any:

@@ -3,8 +3,10 @@
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
 
-from asl_det.analysis.calibration import fit_calibration
+from asl_det.analysis.calibration import try_calibration
 from asl_det.errors import UserError
 from asl_det.multilabel.measures import precision_recall
 
@@ -12,20 +14,22 @@ OBJECTIVES = ('macro-f1', 'micro-f1', 'precision', 'recall')
 SHRINKS = (np.inf, 1000.0, 300.0, 100.0, 30.0, 10.0, 0.0)
 INNER_FOLDS = 5
 MOST_CUTS = 5000  # for one threshold over many classes
+SLOPE_SPREAD, BIAS_SPREAD = 0.5, 1.0  # of classes: log of the slope, bias
+ENOUGH = 1000  # hits from which the labels of a class say more than its curve
 
 
 class Claims(NamedTuple):
     """What could be predicted of one class, in any set of images.
 
     Attributes:
-        scores: ``(M,)``, of every entry with known label, or every box.
+        logits: ``(M,)``, of every entry with known label, or every box.
         hits: bool ``(M,)``, which of them are right.
         images: int ``(M,)``, the image of each.
         positives: int ``(P,)``, the image of everything that is there to be
             found; more than the hits where a detector missed some.
     """
 
-    scores: np.ndarray
+    logits: np.ndarray
     hits: np.ndarray
     images: np.ndarray
     positives: np.ndarray
@@ -33,7 +37,7 @@ class Claims(NamedTuple):
     def of(self, chosen: np.ndarray) -> 'Claims':
         """Those of the images that a bool array ``(N,)`` chooses."""
         kept = chosen[self.images]
-        return Claims(self.scores[kept], self.hits[kept], self.images[kept],
+        return Claims(self.logits[kept], self.hits[kept], self.images[kept],
                       self.positives[chosen[self.positives]])
 
 
@@ -54,7 +58,7 @@ class Objective(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Thresholds on the scores as they came.
+    """Thresholds on the logits as they came.
 
     Attributes:
         one: for all classes.
@@ -69,10 +73,10 @@ class Chosen(NamedTuple):
     shrink: float
 
 
-def claims_of_labels(scores: np.ndarray, targets: np.ndarray) -> List[Claims]:
-    """From scores and targets ``(N, C)`` (1, 0, or -1 for unknown) to a list of C."""
+def claims_of_labels(logits: np.ndarray, targets: np.ndarray) -> List[Claims]:
+    """From logits and targets ``(N, C)`` (1, 0, or -1 for unknown) to a list of C."""
     claims = []
-    for column, target in zip(scores.T, targets.T, strict=True):
+    for column, target in zip(logits.T, targets.T, strict=True):
         images = np.flatnonzero(target >= 0)
         hits = target[images] == 1
         claims.append(Claims(column[images].astype(np.float64), hits, images, images[hits]))
@@ -87,10 +91,11 @@ def choose(claims: Sequence[Claims], images: np.ndarray, objective: Objective,
     ``n / (n + shrink)`` and the global one with the rest, between their
     logits; one without any (or with a target out of reach) uses the global one.
 
-    A threshold lies halfway between the lowest score that shall be claimed
+    A threshold lies halfway between the lowest logit that shall be claimed
     and the next lower one. F1 is that which calibrated probabilities promise
     (:func:`expected`): the best threshold for a few labels is chance, and jumps.
-    Targets are met on the labels.
+    Targets are met on the labels; a part of a cross-validation that can not
+    reach one takes the threshold that comes nearest.
 
     Args:
         claims: of every class.
@@ -106,11 +111,30 @@ def choose(claims: Sequence[Claims], images: np.ndarray, objective: Objective,
         UserError: if there are no positives, or all entries together do not
             reach the target.
     """
+    _require_reachable([c.of(images) for c in claims], objective)
+    return _choose(claims, images, objective, shrink, seed)
+
+
+def _choose(claims: Sequence[Claims], images: np.ndarray, objective: Objective,
+            shrink: Optional[float], seed: int) -> Chosen:
     if shrink is None:
         shrink = _best_shrink(claims, images, objective, seed)
     chosen = [c.of(images) for c in claims]
     return _shrunk(*best_cuts(_entries(chosen, objective), objective),
                    [len(c.positives) for c in chosen], shrink)
+
+
+def _require_reachable(claims: Sequence[Claims], objective: Objective) -> None:
+    together = _together(_as_labelled(claims))
+    if not together.hits.any():
+        raise UserError('nothing that is there has a score, so no threshold finds anything: are '
+                        'these the labels of these scores?')
+    if objective.target is None:
+        return
+    reached = float(_values(_curve(together), together, objective)[0].max())
+    if reached < objective.target - 1e-9:
+        raise UserError(f'no threshold reaches a {objective.name} of {objective.target:g} over all '
+                        f'classes: the highest is {reached:.3f}; ask for less')
 
 
 def _best_shrink(claims: Sequence[Claims], images: np.ndarray, objective: Objective,
@@ -143,83 +167,91 @@ class Entries(NamedTuple):
     """A class for the search of a threshold.
 
     Attributes:
-        scores: ``(M,)``.
+        logits: ``(M,)``.
         hits: ``(M,)``, from 0 to 1.
         present: everything that is there to be found, at least the hits.
     """
 
-    scores: np.ndarray
+    logits: np.ndarray
     hits: np.ndarray
     present: float
 
 
 def _entries(claims: Sequence[Claims], objective: Objective) -> List[Entries]:
-    known = [Entries(c.scores, c.hits.astype(float), len(c.positives)) for c in claims]
+    known = _as_labelled(claims)
     return known if objective.target else expected(known)
+
+
+def _as_labelled(claims: Sequence[Claims]) -> List[Entries]:
+    return [Entries(c.logits, c.hits.astype(float), len(c.positives)) for c in claims]
+
+
+def _together(classes: Sequence[Entries]) -> Entries:
+    return Entries(*(np.concatenate([c[i] for c in classes]) for i in (0, 1)),
+                   sum(c.present for c in classes))
 
 
 def expected(classes: Sequence[Entries]) -> List[Entries]:
     """The same with the probability of a hit for each hit.
 
-    It is the score, with a temperature and a bias that all classes share, and
-    a bias of each class, which a standard normal prior holds near 0: a few
-    labels of one class weigh little, many decide. Where that can not be
+    ``sigmoid(slope * calibrated + bias)``, where ``calibrated`` is the logit
+    with a temperature and a bias that all classes share. Slope and bias of a
+    class are held near 1 and 0 by normal priors (standard deviation 0.5 of the
+    slope's logarithm, 1 of the bias): a few labels of a class weigh little, many
+    decide. As no such curve fits every class, its labels themselves have the
+    weight ``n / (n + 1000)`` in a class with ``n`` hits. Where nothing can be
     fitted, the labels stay.
     """
-    scores, hits = (np.concatenate([c[i] for c in classes]) for i in (0, 1))
-    if not len(hits) or hits.min() == hits.max():
-        return list(classes)
-    calibration = fit_calibration(scores, hits == 1, bias=True)
+    logits, hits, _ = _together(classes)
+    calibration = try_calibration(logits, hits == 1, bias=True)
     if calibration is None:
         return list(classes)
     found = []
     for c in classes:
-        likely = _with_own_bias(calibration(c.scores), c.hits)
+        n = c.hits.sum()
         # A class without any hit is not known to the network, or not in these images.
-        found.append(Entries(c.scores, likely, c.present + likely.sum() - c.hits.sum())
-                     if c.hits.any() else c)
+        likely = _own_curve(c.logits / calibration.temperature + calibration.bias, c.hits) \
+            if n else c.hits
+        likely = (ENOUGH * likely + n * c.hits) / (ENOUGH + n)
+        found.append(Entries(c.logits, likely, c.present + likely.sum() - n))
     return found
 
 
-def _with_own_bias(likely: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """Newton's method for the most probable bias; the prior makes the problem convex."""
-    bias, logits = 0.0, _logit(likely)
-    for _ in range(50):
-        likely = _sigmoid(logits + bias)
-        step = ((likely - hits).sum() + bias) / ((likely * (1 - likely)).sum() + 1)
-        bias -= float(np.clip(step, -1, 1))  # far away it would overshoot
-        if abs(step) < 1e-9:
-            break
-    return _sigmoid(logits + bias)
+def _own_curve(calibrated: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Probabilities by the most probable slope and bias of a class."""
+    def cost(own: np.ndarray) -> Tuple[float, np.ndarray]:
+        log_slope, bias = own
+        rise = np.exp(log_slope) * calibrated
+        wrong = expit(rise + bias) - hits
+        value = -(log_expit(rise + bias) - (1 - hits) * (rise + bias)).sum()
+        held = own / np.array([SLOPE_SPREAD, BIAS_SPREAD])**2
+        slope = np.array([(wrong * rise).sum(), wrong.sum()]) + held
+        return (value + (own * held).sum() / 2) / len(hits), slope / len(hits)
+
+    log_slope, bias = minimize(cost, np.zeros(2), jac=True, method='L-BFGS-B',
+                               bounds=[(-4, 4), (None, None)]).x
+    return expit(np.exp(log_slope) * calibrated + bias)
 
 
 def best_cuts(classes: Sequence[Entries], objective: Objective) -> Tuple[float, np.ndarray]:
     """What is best on these very scores.
 
     Returns:
-        One threshold for all classes, and those of classes ``(C,)``, NaN where
-        a class has no hits or its target is out of reach.
-
-    Raises:
-        UserError: as :func:`choose`.
+        One threshold for all classes (where a target is out of reach, the one
+        that comes nearest; infinity if there are no hits), and those of
+        classes ``(C,)``, NaN where a class has no hits or its target is out of
+        reach.
     """
-    together = Entries(*(np.concatenate([c[i] for c in classes]) for i in (0, 1)),
-                       sum(c.present for c in classes))
+    together = _together(classes)
     if not together.hits.any():
-        raise UserError('nothing that is there has a score, so no threshold finds anything: are '
-                        'these the labels of these scores?')
-    one = _macro_cut(classes) if objective.name == 'macro-f1' else _cut(together, objective)
-    if one is None:
-        best = _curve(together)
-        reached = (best.hits / best.claims).max() if objective.name == 'precision' else \
-            best.hits.max() / together.present
-        raise UserError(f'no threshold reaches a {objective.name} of {objective.target:g} over all '
-                        f'classes: the highest is {reached:.3f}; ask for less')
+        return np.inf, np.full(len(classes), np.nan)
+    one = _macro_cut(classes) if objective.name == 'macro-f1' else \
+        _cut(together, objective, nearest=True)
     cost = 1.0  # of a claim against half of it for a hit
     own = [_cut(c, objective, cost) for c in classes]
     while objective.name == 'micro-f1':
         # Dinkelbach: F1 is at its best where 2 hits - F1 (claims + positives) can not be above 0.
-        made = [c.scores >= (2.0 if t is None else t) for c, t in zip(classes, own, strict=True)]
+        made = [c.logits >= (np.inf if t is None else t) for c, t in zip(classes, own, strict=True)]
         hits = sum(c.hits[m].sum() for c, m in zip(classes, made, strict=True))
         better = 2 * hits / (sum(m.sum() for m in made) + together.present)
         if abs(better - cost) < 1e-9:
@@ -232,13 +264,13 @@ def best_cuts(classes: Sequence[Entries], objective: Objective) -> Tuple[float, 
 def _shrunk(one: float, own: np.ndarray, positives: Sequence[int], shrink: float) -> Chosen:
     n = np.where(np.isnan(own), 0, positives)
     share = np.zeros(len(n)) if np.isinf(shrink) else n / np.maximum(n + shrink, 1)
-    mixed = _sigmoid(share * _logit(np.where(share, own, one)) + (1 - share) * _logit(one))
-    return Chosen(one, np.where(share == 1, own, np.where(share == 0, one, mixed)), share, shrink)
+    mixed = share * np.where(share > 0, own, 0.0) + (1 - share) * (one if share.any() else 0.0)
+    return Chosen(one, np.where(share == 0, one, mixed), share, shrink)
 
 
 def count(claims: Sequence[Claims], thresholds: Sequence[float]) -> Tuple[np.ndarray, np.ndarray]:
     """Hits and claims of every class from its threshold upwards."""
-    made = [c.scores >= t for c, t in zip(claims, thresholds, strict=True)]
+    made = [c.logits >= t for c, t in zip(claims, thresholds, strict=True)]
     return (np.array([int(c.hits[m].sum()) for c, m in zip(claims, made, strict=True)]),
             np.array([int(m.sum()) for m in made]))
 
@@ -279,14 +311,14 @@ def cross_validate(claims: Sequence[Claims], held_out: Sequence[np.ndarray], obj
         claims: of all images.
         held_out: of :func:`splits`.
         objective, shrink, seed: as in :func:`choose`.
-        fixed: the threshold that nobody chose.
+        fixed: the logit of a threshold that nobody chose.
 
     Returns:
         By 'fixed', 'global' and 'classes'.
     """
     total = {name: np.zeros((2, len(claims)), np.int64) for name in ('fixed', 'global', 'classes')}
     for fold in held_out:
-        chosen = choose(claims, ~fold, objective, shrink, seed)
+        chosen = _choose(claims, ~fold, objective, shrink, seed)
         rest = [c.of(fold) for c in claims]
         for name, thresholds in (('fixed', [fixed] * len(claims)),
                                  ('global', [chosen.one] * len(claims)),
@@ -306,60 +338,65 @@ class _Curve(NamedTuple):
 def _curve(entries: Entries) -> _Curve:
     """For a class with hits; cuts that claim no hit have infinitely many claims."""
     from sklearn.metrics import precision_recall_curve
-    scores, hits = entries.scores, entries.hits
+    logits, hits = entries.logits, entries.hits
     # An entry that is a hit by half counts half as a hit and half as none.
     precision, recall, cuts = precision_recall_curve(
-        np.repeat([1, 0], len(hits)), np.tile(scores, 2),
+        np.repeat([1, 0], len(hits)), np.tile(logits, 2),
         sample_weight=np.concatenate([hits, 1 - hits]), drop_intermediate=True)
     found = recall[:-1] * hits.sum()
     with np.errstate(divide='ignore', invalid='ignore'):
         return _Curve(cuts, found, np.where(found > 0, found / precision[:-1], np.inf))
 
 
-def _cut(entries: Entries, objective: Objective, cost: Optional[float] = None) -> Optional[float]:
-    """The best threshold of a class (or of all in one), None if there is none."""
+def _values(curve: _Curve, entries: Entries, objective: Objective) -> Tuple[np.ndarray, np.ndarray]:
+    """What a target is of, and the other of precision and recall, at every cut."""
+    precision, recall = curve.hits / curve.claims, curve.hits / entries.present
+    return (precision, recall) if objective.name == 'precision' else (recall, precision)
+
+
+def _cut(entries: Entries, objective: Objective, cost: Optional[float] = None,
+         nearest: bool = False) -> Optional[float]:
+    """The best threshold of a class (or of all in one), None if there is none.
+
+    Args:
+        entries: where it is sought.
+        objective: what for.
+        cost: of a claim, for the F1 of all entries.
+        nearest: take the one that comes nearest to a target out of reach.
+    """
     if not entries.hits.any():
         return None
     curve = _curve(entries)
-    precision, recall = curve.hits / curve.claims, curve.hits / entries.present
-    if objective.name in ('precision', 'recall'):
-        wanted, other = (precision, recall)[::1 if objective.name == 'precision' else -1]
-        value = np.where(wanted >= objective.target - 1e-9, other, -1)
+    if objective.target is not None:
+        wanted, other = _values(curve, entries, objective)
+        target = min(objective.target, wanted.max()) if nearest else objective.target
+        value = np.where(wanted >= target - 1e-9, other, -1)
         if value.max() < 0:
             return None
     elif objective.name == 'micro-f1' and cost is not None:
         value = 2 * curve.hits - cost * curve.claims
     else:
         value = 2 * curve.hits / (curve.claims + entries.present)
-    return _below(curve.cuts[np.argmax(value)], entries.scores)
+    return _below(curve.cuts[np.argmax(value)], entries.logits)
 
 
 def _macro_cut(classes: Sequence[Entries]) -> float:
     """The one threshold with the highest mean F1 of the classes."""
-    scores = np.concatenate([c.scores for c in classes])
-    cuts = np.unique(np.concatenate([c.scores[c.hits > 0] for c in classes]))
+    logits = np.concatenate([c.logits for c in classes])
+    cuts = np.unique(np.concatenate([c.logits[c.hits > 0] for c in classes]))
     if len(cuts) > MOST_CUTS:
         cuts = np.quantile(cuts, np.linspace(0, 1, MOST_CUTS), method='nearest')
     total = np.zeros(len(cuts))
     for c in classes:
         if c.present:
-            order = np.argsort(c.scores)
-            start = np.searchsorted(c.scores[order], cuts)
+            order = np.argsort(c.logits)
+            start = np.searchsorted(c.logits[order], cuts)
             found = np.append(np.cumsum(c.hits[order][::-1])[::-1], 0.0)[start]
             total += 2 * found / (len(order) - start + c.present)
-    return _below(cuts[np.argmax(total)], scores)
+    return _below(cuts[np.argmax(total)], logits)
 
 
-def _below(cut: float, scores: np.ndarray) -> float:
-    """Halfway to the next lower score, if there is one."""
-    lower = scores[scores < cut]
-    return float((cut + lower.max()) / 2) if len(lower) else float(cut)
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    p = np.clip(p, 1e-12, 1 - 1e-12)
-    return np.log(p / (1 - p))
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+def _below(cut: float, logits: np.ndarray) -> float:
+    """Halfway to the next lower logit; if there is none, a little below."""
+    lower = logits[logits < cut]
+    return float((cut + lower.max()) / 2) if len(lower) else float(cut) - 1e-3

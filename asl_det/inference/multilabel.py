@@ -12,7 +12,7 @@ from asl_det.errors import UserError
 from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.inference.pipeline import Source, batches
 from asl_det.multilabel import MultiLabelClassifier, MultiLabelSample
-from asl_det.thresholds import Thresholds
+from asl_det.thresholds import Thresholds, logit
 
 TOP_K = 10  # classes that are told, predicted or not
 
@@ -26,7 +26,8 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
 
     The result is a dict with ``predictions``, one a picture: of its
     ``top_k`` classes and of all that are predicted, the highest score first,
-    ``dict(label=name, score=probability, predicted=bool)``; with
+    ``dict(label=name, score=probability, predicted=bool, logit=number)``, the
+    last for comparisons, as scores are rounded and near 1 all the same; with
     ``return_datasamples=True`` the :class:`MultiLabelSample` itself. With
     ``return_vis=True``, ``visualization`` holds pictures with their labels
     and scores beside them, ``(H, W, 3)`` uint8 in RGB; else it is empty.
@@ -95,11 +96,11 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
     def result(self, sample: MultiLabelSample, top_k: Optional[int] = None) -> List[Dict[str, Any]]:
         """The ``top_k`` classes and all that are predicted, the highest score first."""
         top_k = TOP_K if top_k is None else top_k
-        scores = sample.scores.cpu()
+        scores, logits = sample.scores.tolist(), sample.logits.nan_to_num().tolist()
         predicted = set(sample.pred_labels.tolist())
-        order = torch.argsort(scores, descending=True, stable=True).tolist()
-        return [dict(label=self.classes[c], score=round(float(scores[c]), 6),
-                     predicted=c in predicted)
+        order = sorted(range(len(logits)), key=lambda c: -logits[c])
+        return [dict(label=self.classes[c], score=round(scores[c], 6), predicted=c in predicted,
+                     logit=round(logits[c], 4))
                 for rank, c in enumerate(order) if rank < top_k or c in predicted]
 
     def picture(self, image: np.ndarray, sample: MultiLabelSample, top_k: Optional[int] = None,
@@ -110,7 +111,7 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
         """
         if threshold is not None:
             sample = sample.clone()
-            sample.pred_labels = (sample.scores >= threshold).nonzero().squeeze(1)
+            sample.pred_labels = (sample.logits >= logit(threshold)).nonzero().squeeze(1)
         from asl_det.analysis.pictures import draw_ranked  # matplotlib only when it is needed
         return draw_ranked(image[..., ::-1], self.result(sample, top_k))
 
@@ -123,6 +124,6 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
     @staticmethod
     def as_rows(records: Iterable[Dict[str, Any]]) -> List[List[Any]]:
         """Kept results as csv: a row for every class that is predicted."""
-        return [['file', 'frame', 'label', 'score'],
-                *([r['file'], r.get('frame', ''), entry['label'], entry['score']]
+        return [['file', 'frame', 'label', 'score', 'logit'],
+                *([r['file'], r.get('frame', ''), entry['label'], entry['score'], entry['logit']]
                   for r in records for entry in r['result'] if entry['predicted'])]

@@ -1,5 +1,6 @@
 from typing import Any, Dict, List, Optional, Sequence, Union
 
+import numpy as np
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader
@@ -10,7 +11,7 @@ from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.registry import MODELS
-from asl_det.thresholds import Thresholds
+from asl_det.thresholds import Thresholds, logit
 from asl_det.weights import load_weights, weights_of
 
 
@@ -66,6 +67,7 @@ class MultiLabelClassifier(BaseModel):
         self.neck = MODELS.build(neck) if neck is not None else None
         self.head = MODELS.build(head)
         self.threshold = threshold
+        self.least_logits: Optional[List[float]] = None  # in its place, on the network's logits
         self.temperature = temperature
         self.bias = bias
         self.channels_last = channels_last
@@ -78,18 +80,22 @@ class MultiLabelClassifier(BaseModel):
             for part in self.children():
                 part.is_init = True  # or a training would initialise mmdet's backbones anew
 
-    def use_thresholds(self, thresholds: Thresholds, classes: Sequence[str]) -> None:
+    def use_thresholds(self, thresholds: Thresholds, classes: Sequence[str],
+                       calibrate: bool = True) -> None:
         """Predict by these thresholds, on scores that are calibrated as they say.
 
         Args:
             thresholds: of classes by name.
             classes: names, in the order of the outputs.
+            calibrate: False leaves the scores as the network gives them; the
+                same classes are predicted.
 
         Raises:
             UserError: if they name other classes.
         """
-        self.threshold = thresholds.of(classes)
-        self.temperature, self.bias = thresholds.temperature, thresholds.bias
+        self.least_logits = thresholds.on_logits(classes)
+        if calibrate:
+            self.temperature, self.bias = thresholds.temperature, thresholds.bias
 
     def own_names(self, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Weights under names of the backbone's network alone, as those of this model.
@@ -123,7 +129,8 @@ class MultiLabelClassifier(BaseModel):
             inputs: ``(N, 3, H, W)``, preprocessed.
             data_samples: one for every image, with ``gt_label`` for 'loss'.
             mode: 'tensor' for logits ``(N, C)``, 'loss' for ``dict(loss=...)``,
-                'predict' for the samples with ``scores`` and ``pred_labels``.
+                'predict' for the samples with ``logits``, ``scores`` and
+                ``pred_labels``.
 
         Raises:
             ValueError: for another mode.
@@ -142,11 +149,16 @@ class MultiLabelClassifier(BaseModel):
 
     def _predict(self, logits: Tensor,
                  samples: Optional[List[MultiLabelSample]]) -> List[MultiLabelSample]:
-        scores = (logits.float() / self.temperature + self.bias).sigmoid()
-        chosen = scores >= torch.as_tensor(self.threshold, device=scores.device)
-        samples = samples or [MultiLabelSample() for _ in scores]
-        for sample, row, labels in zip(samples, scores, chosen, strict=True):
-            sample.scores = row
+        logits = logits.float()
+        calibrated = logits / self.temperature + self.bias
+        if self.least_logits is None:
+            chosen = calibrated >= calibrated.new_tensor(list(map(logit, np.ravel(self.threshold))))
+        else:
+            chosen = logits >= logits.new_tensor(self.least_logits)
+        samples = samples or [MultiLabelSample() for _ in logits]
+        for sample, row, scores, labels in zip(samples, calibrated, calibrated.sigmoid(), chosen,
+                                               strict=True):
+            sample.logits, sample.scores = row, scores
             sample.pred_labels = labels.nonzero().squeeze(1)
         return samples
 

@@ -14,7 +14,8 @@ class Kept(NamedTuple):
     Attributes:
         labels: int32 ``(M,)``, the classes of the entries; empty if all C are
             kept.
-        scores: float32 ``(M,)`` or ``(C,)``.
+        scores: float32 ``(M,)`` or ``(C,)``, by which entries are ranked:
+            logits, or probabilities where there are none.
         targets: int8, of that shape: 1 present, 0 absent, -1 unknown.
         predicted, predicted_targets: int32 and int8 ``(P,)``, the predicted
             classes of known label.
@@ -197,6 +198,29 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     above = np.flatnonzero(scores > border)
     above = above[np.argsort(-scores[above], kind='stable')]
     return np.concatenate([above, np.flatnonzero(scores == border)])[:k].astype(np.int32)
+
+
+def lost_order(parts: Iterable[Tuple[np.ndarray, np.ndarray]]) -> Optional[str]:
+    """What probabilities of exactly 0 or 1 hide: a sentence, None if it is little.
+
+    It is little up to 1 % of the hits: hits at 0, or others at 1, that are
+    tied with something else.
+
+    Args:
+        parts: probabilities and whether they are hits, ``(M,)``, in any number
+            of parts.
+    """
+    entries, hits, at, hits_at = 0, 0, np.zeros(2, int), np.zeros(2, int)
+    for scores, hit in parts:
+        entries, hits = entries + len(hit), hits + int(hit.sum())
+        for end in (0, 1):
+            there = scores == end
+            at[end] += int(there.sum())
+            hits_at[end] += int(hit[there].sum())
+    said = [f'{at[end]} are exactly {end} ({hits_at[end]} of them hits)'
+            for end, lost in ((0, hits_at[0]), (1, at[1] - hits_at[1]))
+            if at[end] > 1 and lost > hits / 100]
+    return f'of {entries} scores {" and ".join(said)}: their order is lost' if said else None
 
 
 def precision_recall(hits: np.ndarray, claims: np.ndarray, positives: np.ndarray,

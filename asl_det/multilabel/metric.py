@@ -5,15 +5,16 @@ import io
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
+import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
 from asl_det.errors import UserError
 from asl_det.files import whole_file, write_whole
-from asl_det.multilabel.measures import Kept, KeptImages, kept, measure
+from asl_det.multilabel.measures import Kept, KeptImages, kept, lost_order, measure
 from asl_det.registry import METRICS
 
 
@@ -43,7 +44,9 @@ class MultiLabelMetric(BaseMetric):
     every mean over classes, and ``classes_without_positives`` counts them.
     Predictions are the samples' ``pred_labels``, so the threshold is the
     classifier's. Top k ranks all classes of an image, those with unknown label
-    too; among equal scores the lower index is first.
+    too; among equal ones the lower index is first. Everything is ranked by the
+    samples' ``logits``, as scores in float32 are 1 from a logit of 17 upwards;
+    of samples that have ``scores`` alone the log says where this hides much.
 
     A data set without any positive label, such as a test set without labels,
     has no metrics (the log says so); its scores are written all the same.
@@ -65,7 +68,7 @@ class MultiLabelMetric(BaseMetric):
         classwise: print a table with the AP of every class.
         outfile_prefix: write ``<prefix>.classes.csv`` (counts, AP, precision,
             recall and F1 of every class) and ``<prefix>.scores.npz`` (scores,
-            targets, image paths, class names).
+            logits, targets, image paths, class names).
         collect_device, prefix: as in mmengine.
 
     Raises:
@@ -85,6 +88,7 @@ class MultiLabelMetric(BaseMetric):
         self.classwise = classwise
         self.outfile_prefix = outfile_prefix
         self._kept = KeptImages()
+        self._have_logits = True
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: Optional[Dict[str, Any]]) -> None:
@@ -103,11 +107,13 @@ class MultiLabelMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[Dict[str, Any]]) -> None:
         classes = (self.dataset_meta or {}).get('classes')
         for sample in data_samples:
-            scores, path = sample['scores'].float().cpu().numpy(), sample.get('img_path', '')
+            self._have_logits = 'logits' in sample
+            scores = sample['logits' if self._have_logits else 'scores'].float().cpu().numpy()
+            path = sample.get('img_path', '')
             if classes and len(classes) != len(scores):
                 raise UserError(f'{len(scores)} scores an image, but the data set has '
                                 f'{len(classes)} classes: set num_classes of the head')
-            if not np.isfinite(scores).all():
+            if not np.isfinite(scores).all() and (not self._have_logits or np.isnan(scores).any()):
                 raise UserError(f'{path}: its scores are not finite: the training has diverged; '
                                 'lower its learning rate')
             self._fit_topk(len(scores))
@@ -127,7 +133,13 @@ class MultiLabelMetric(BaseMetric):
         num_classes = images[0].num_classes
         names = (self.dataset_meta or {}).get('classes') or list(map(str, range(num_classes)))
         if self.outfile_prefix is not None:
-            write_scores(Path(f'{self.outfile_prefix}.scores.npz'), images, names)
+            write_scores(Path(f'{self.outfile_prefix}.scores.npz'), images, names,
+                         self._have_logits)
+        if not self._have_logits:
+            lost = lost_order((i.scores, i.targets == 1) for i in images)
+            if lost is not None:
+                print_log(f'{lost}. The metrics would be exact if the model put its logits into '
+                          'the samples beside them', logger='current', level=logging.WARNING)
         overall, by_class = measure(images, num_classes, self.topk, self.need_negatives)
         if not overall:
             print_log(f'no metrics for these {len(images)} images: no class has known positives'
@@ -145,27 +157,54 @@ class MultiLabelMetric(BaseMetric):
         return overall
 
 
-def write_scores(path: Path, images: Sequence[Kept], classes: Sequence[str]) -> None:
+def write_scores(path: Path, images: Sequence[Kept], classes: Sequence[str],
+                 logits: bool = False) -> None:
     """An npz of all scores and targets ``(N, C)``, image paths and class names.
 
     Written row by row, so that the whole is never in memory twice.
+
+    Args:
+        path: of the file.
+        images: with all their entries.
+        classes: names.
+        logits: what the images have are logits: both they and their sigmoid
+            are written.
     """
     with whole_file(path) as whole, zipfile.ZipFile(whole, 'w', zipfile.ZIP_DEFLATED) as archive:
-        for name in ('scores', 'targets'):
-            rows = [getattr(i, name) for i in images]
+        for name in ('scores', *(['logits'] if logits else []), 'targets'):
+            rows = [i.targets if name == 'targets' else i.scores for i in images]
             with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
                 np.lib.format.write_array_header_1_0(file, dict(
                     shape=(len(rows), *rows[0].shape), fortran_order=False,
                     descr=np.lib.format.dtype_to_descr(rows[0].dtype)))
                 for row in rows:
+                    if logits and name == 'scores':
+                        row = torch.tensor(row).sigmoid().numpy()
                     file.write(row.tobytes())
         for name, texts in (('img_path', [i.img_path for i in images]), ('classes', classes)):
             with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
                 np.lib.format.write_array(file, np.array(texts))
 
 
-def read_scores(path: Union[str, Path]) -> Tuple[np.ndarray, np.ndarray, List[str]]:
-    """Scores and targets ``(N, C)`` and class names of a file that the metric wrote.
+class Scores(NamedTuple):
+    """What the metric wrote.
+
+    Attributes:
+        scores: probabilities ``(N, C)``.
+        targets: 1, 0 or -1 (unknown), ``(N, C)``.
+        classes: names.
+        logits: ``(N, C)``; None in files of a model that has none, and in
+            those of earlier versions.
+    """
+
+    scores: np.ndarray
+    targets: np.ndarray
+    classes: List[str]
+    logits: Optional[np.ndarray]
+
+
+def read_scores(path: Union[str, Path]) -> Scores:
+    """A file that the metric wrote.
 
     Raises:
         UserError: if there is no such file, or it is none.
@@ -175,12 +214,17 @@ def read_scores(path: Union[str, Path]) -> Tuple[np.ndarray, np.ndarray, List[st
                         '--out results.json')
     try:
         with np.load(path) as saved:
-            return saved['scores'], saved['targets'], saved['classes'].tolist()
+            found = Scores(saved['scores'], saved['targets'], saved['classes'].tolist(),
+                           saved['logits'] if 'logits' in saved else None)
     except zipfile.BadZipFile as error:
         raise UserError(f'{path} is cut off or no npz file ({error}): write it again with '
                         'tools/test.py CONFIG CHECKPOINT --out results.json') from None
     except (ValueError, KeyError, OSError, EOFError, TypeError) as error:
         raise UserError(f'{path} has no scores as tools/test.py writes them: {error}') from None
+    if found.logits is not None and found.logits.shape != found.scores.shape:
+        raise UserError(f'{path} has scores of the shape {found.scores.shape}, but logits of '
+                        f'{found.logits.shape}: write it again with tools/test.py')
+    return found
 
 
 def class_table(names: Sequence[str], by_class: Dict[str, np.ndarray]) -> str:

@@ -9,7 +9,9 @@ class MultiLabelSample(BaseDataElement):
     Attributes:
         gt_label: int8 ``(C,)``: 1 present, 0 absent, -1 unknown. May be
             missing where nothing is known.
-        scores: float32 ``(C,)``, predicted probabilities.
+        logits: float32 ``(C,)``, by which classes are ranked: those from 17
+            upwards all have the score 1.
+        scores: float32 ``(C,)``, predicted probabilities, their sigmoid.
         pred_labels: int64 ``(K,)``, the classes whose score reaches the
             classifier's threshold, in rising order.
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from asl_det.analysis.calibration import (
     Calibration,
@@ -17,13 +18,12 @@ from asl_det.errors import UserError
 
 
 def undo(calibration, scores):
-    """The probabilities before it."""
-    z = (logits_of(scores) - calibration.bias) * calibration.temperature
-    return 1 / (1 + np.exp(-z))
+    """The logits before it, of probabilities."""
+    return (logits_of(scores) - calibration.bias) * calibration.temperature
 
 
 def made_up(distortion, entries=20_000, seed=0):
-    """Scores that ``distortion`` calibrates, and hits."""
+    """Logits that ``distortion`` calibrates, and hits."""
     rng = np.random.default_rng(seed)
     true = rng.beta(0.4, 2.0, entries)
     return undo(distortion, true), rng.random(entries) < true
@@ -31,9 +31,8 @@ def made_up(distortion, entries=20_000, seed=0):
 
 @pytest.mark.parametrize('bias', [False, True])
 def test_the_fit_is_the_maximum_of_the_likelihood(bias):
-    scores, hits = made_up(Calibration(1.6, -0.7 if bias else 0.0))
-    found = fit_calibration(scores, hits, bias)
-    x = logits_of(scores)
+    x, hits = made_up(Calibration(1.6, -0.7 if bias else 0.0))
+    found = fit_calibration(x, hits, bias)
 
     def nll(parameters):
         z = parameters[0] * x + (parameters[1] if bias else 0)
@@ -45,11 +44,11 @@ def test_the_fit_is_the_maximum_of_the_likelihood(bias):
 
 
 def test_negatives_that_lie_high_need_a_bias():
-    scores, hits = made_up(Calibration(0.7, -1.5))
+    logits, hits = made_up(Calibration(0.7, -1.5))
     held_out = splits(np.ones(20_000, bool), 2, 0)
     images = np.arange(20_000)
     before, temperature, with_bias = (calibration_errors(s, hits)['ece'] for s in (
-        scores, *(cross_validated_scores(scores, hits, images, held_out, b)
+        expit(logits), *(cross_validated_scores(logits, hits, images, held_out, b)
                   for b in (False, True))))
     assert with_bias < 0.3 * temperature < 0.3 * before
 
@@ -57,9 +56,9 @@ def test_negatives_that_lie_high_need_a_bias():
 def test_a_calibration_is_undone_and_keeps_the_order_at_the_ends_too():
     scores = np.array([0.0, 1e-30, 0.2, 0.5, 0.99, 1.0], np.float32)
     calibration = Calibration(1.3, -0.2)
-    after = calibration(scores)
+    after = calibration(logits_of(scores))
     assert (np.diff(after) > 0).all() and np.isfinite(after).all()
-    assert undo(calibration, after[2:5]) == pytest.approx(scores[2:5], rel=1e-6)
+    assert expit(undo(calibration, after[2:5])) == pytest.approx(scores[2:5], rel=1e-6)
     assert logits_of(after) == pytest.approx(logits_of(scores) / 1.3 - 0.2, rel=1e-4)
 
 
@@ -74,22 +73,22 @@ def test_the_expected_calibration_error_by_hand():
 
 
 def test_no_entry_is_calibrated_by_its_own_image():
-    scores, hits = made_up(Calibration(2.0, 0.5), entries=2000)
+    logits, hits = made_up(Calibration(2.0, 0.5), entries=2000)
     images = np.arange(2000) // 4
     held_out = splits(np.ones(500, bool), 2, 0)
-    after = cross_validated_scores(scores, hits, images, held_out, True)
+    after = cross_validated_scores(logits, hits, images, held_out, True)
     for fold in held_out:
         test = fold[images]
-        assert after[test] == pytest.approx(fit_calibration(scores[~test], hits[~test], True)(
-            scores[test]))
+        assert after[test] == pytest.approx(fit_calibration(logits[~test], hits[~test], True)(
+            logits[test]))
 
 
 def test_scores_that_separate_perfectly_are_left_alone():
-    scores, hits = np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])
+    scores, hits = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([False, False, True, True])
     assert fit_calibration(scores, hits, True) is None
     halves = splits(np.ones(2, bool), 2, 0)
     after = cross_validated_scores(scores, hits, np.array([0, 1, 0, 1]), halves, True)
-    np.testing.assert_array_equal(after, scores)
+    np.testing.assert_array_equal(after, expit(scores))
 
 
 def test_scores_that_can_not_be_calibrated_are_refused():
@@ -97,4 +96,14 @@ def test_scores_that_can_not_be_calibrated_are_refused():
     with pytest.raises(UserError, match='needs both'):
         fit_calibration(scores, np.ones(500, bool), True)
     with pytest.raises(UserError, match='higher scores do not mean more hits'):
-        fit_calibration(1 - scores, hits, True)
+        fit_calibration(-scores, hits, True)
+    with pytest.raises(UserError, match='scores go from -3 to 2: expected probabilities'):
+        logits_of(np.array([-3.0, 2.0]))
+
+
+@pytest.mark.parametrize('shift', [60.0, -300.0])
+def test_logits_far_from_zero_are_calibrated_by_the_bias(shift):
+    logits, hits = made_up(Calibration(1.6, -0.7))
+    near, far = (fit_calibration(logits + s, hits, True) for s in (0.0, shift))
+    assert far(logits + shift) == pytest.approx(near(logits), abs=1e-4)
+    assert fit_calibration(logits + 60, hits, False) is None  # no temperature helps

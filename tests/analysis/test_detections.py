@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import average_precision_score
@@ -39,7 +40,7 @@ def test_hits_misses_doubles_and_crowds_count_as_in_cocos_evaluation(files):
          (5, 2, 100, 0.6), (7, 9, 0, 0.3), (7, 2, 0, 0.2)]))  # crowd, annotation 3, wrong class
     assert (names, images) == (['dog', 'cat'], 3)
     dog, cat = claims
-    assert dog.scores.tolist() == [0.9, 0.8, 0.7, 0.2]
+    assert expit(dog.logits) == pytest.approx([0.9, 0.8, 0.7, 0.2])
     assert dog.hits.tolist() == [True, False, False, False]
     assert dog.images.tolist() == [0, 0, 0, 2] and dog.positives.tolist() == [0, 0]
     assert cat.hits.tolist() == [True] and cat.positives.tolist() == [2]
@@ -47,7 +48,7 @@ def test_hits_misses_doubles_and_crowds_count_as_in_cocos_evaluation(files):
 
 def test_an_annotation_with_the_id_0_can_be_found(files):
     claims = claims_of_boxes(*files([(3, 2, 0, 0)], [(3, 2, 0, 0.5)]))[1]
-    assert claims[0].hits.tolist() == [True] and len(claims[1].scores) == 0
+    assert claims[0].hits.tolist() == [True] and len(claims[1].logits) == 0
 
 
 def test_the_overlap_decides(files):
@@ -74,7 +75,7 @@ def test_recall_and_precision_are_cocos_own(files):
     for c, claim in enumerate(claims_of_boxes(results, truth)[1]):
         recall = claim.hits.sum() / len(claim.positives)
         assert recall == pytest.approx(official.eval['recall'][0, c, 0, -1])
-        mine = average_precision_score(claim.hits, claim.scores) * recall
+        mine = average_precision_score(claim.hits, claim.logits) * recall
         assert mine == pytest.approx(official.eval['precision'][0, :, c, 0, -1].mean(), abs=0.06)
 
 

@@ -28,7 +28,7 @@ def made_up(images=400, seed=0, shifts=SHIFTS, positive=(0.3, 0.2, 0.4, 0.1)):
     rng = np.random.default_rng(seed)
     targets = (rng.random((images, len(shifts))) < np.array(positive)).astype(np.int8)
     logits = rng.normal(4.0 * targets - 2 + shifts, 1.5)
-    return (1 / (1 + np.exp(-logits))).astype(np.float32), targets
+    return logits.astype(np.float32), targets
 
 
 ALL = np.ones(400, bool)
@@ -71,7 +71,7 @@ def test_a_target_is_met_in_every_class_at_the_highest_other_value(name, other):
     by_class = metrics(claims, *count(claims, chosen.classes))[1]
     assert (by_class[name] >= 0.85).all()
     for c, claim in enumerate(claims):
-        every = [metrics([claim], *count([claim], [t]))[1] for t in claim.scores]
+        every = [metrics([claim], *count([claim], [t]))[1] for t in claim.logits]
         assert by_class[other][c] == pytest.approx(
             max(one[other][0] for one in every if one[name][0] >= 0.85))
     overall = metrics(claims, *count(claims, [chosen.one] * 4))[0]
@@ -93,9 +93,7 @@ def test_a_class_shrinks_to_the_global_threshold_the_more_the_fewer_positives_it
     alone, half, one = (choose(claims, ALL, Objective(), k)
                         for k in (0, targets[:, 3].sum(), np.inf))
     assert alone.share.tolist() == [1] * 4 and half.share[3] == 0.5 < half.share[0]
-    logit = lambda p: np.log(p / (1 - p))  # noqa: E731
-    assert logit(half.classes[3]) == pytest.approx(
-        (logit(alone.classes[3]) + logit(alone.one)) / 2)
+    assert half.classes[3] == pytest.approx((alone.classes[3] + alone.one) / 2)
     assert one.classes.tolist() == [alone.one] * 4
     targets[:, 3] = 0
     without = choose(claims_of_labels(scores, targets), ALL, Objective(), 0)
@@ -128,7 +126,7 @@ def test_classes_whose_scores_lie_elsewhere_get_thresholds_there():
     chosen = choose(claims, ALL, Objective(), 0)
     one, own = (metrics(claims, *count(claims, t))[1]['F1']
                 for t in ([chosen.one] * 4, chosen.classes))
-    assert chosen.classes[0] < 0.3 < 0.7 < chosen.classes[1]
+    assert chosen.classes[0] < -0.8 < 0.8 < chosen.classes[1]
     assert (own[:2] > one[:2] + 0.1).all()
 
 
@@ -171,7 +169,7 @@ def test_on_noise_the_cross_validated_gain_vanishes_and_the_one_on_the_same_scor
 
 def test_where_classes_differ_the_gain_holds_on_images_that_did_not_choose():
     claims = claims_of_labels(*made_up(images=1000))
-    found = cross_validate(claims, splits(np.ones(1000, bool), 2, 0), Objective(), 0.5)
+    found = cross_validate(claims, splits(np.ones(1000, bool), 2, 0), Objective(), 0.0)
     fixed, one, classes = (found[k][0]['mean_class_F1'] for k in ('fixed', 'global', 'classes'))
     assert classes > one + 0.02 and classes > fixed + 0.02
 
@@ -185,8 +183,79 @@ def test_no_image_is_judged_by_thresholds_that_it_helped_to_choose():
         rest = claims_of_labels(scores[~fold], targets[~fold])
         own = choose(rest, ALL[:40], Objective(), 20).classes
         predicted[fold] = scores[fold] >= own
-    found = cross_validate(claims, held_out, Objective(), 0.5, 20)
+    found = cross_validate(claims, held_out, Objective(), 0.0, 20)
     assert found['classes'][0]['mean_class_F1'] == pytest.approx(
         f1_score(targets, predicted, average='macro'))
     with pytest.raises(UserError, match='61 folds: expected 2 to 60'):
         splits(ALL[:60], 61, 0)
+
+
+def of_slopes(slopes, images, seed):
+    """Logits of which those of a class are calibrated after a division by its slope."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(-1.5, 2.0, (images, len(slopes)))
+    targets = (rng.random(true.shape) < 1 / (1 + np.exp(-true))).astype(np.int8)
+    return claims_of_labels(true * np.array(slopes), targets)
+
+
+def f1_of_class(claims, thresholds):
+    return metrics(claims, *count(claims, thresholds))[1]['F1']
+
+
+@pytest.mark.parametrize('slope', [0.3, 3.0])
+def test_a_class_whose_scores_have_another_slope_gets_its_best_f1(slope):
+    slopes = [slope] + [1.0] * 5
+    chosen = choose(of_slopes(slopes, 3000, 0), np.ones(3000, bool), Objective(), 0)
+    judge = of_slopes(slopes, 20_000, 1)
+    best = best_cuts([Entries(c.logits, c.hits.astype(float), len(c.positives)) for c in judge],
+                     Objective())[1]
+    lost = f1_of_class(judge, best) - f1_of_class(judge, chosen.classes)
+    assert lost[0] < 0.015 and lost[1:].mean() < 0.01
+
+
+def test_many_labels_mend_a_class_that_no_slope_fits():
+    def bent(images, seed):  # likely and unlikely entries on other slopes
+        claims = of_slopes([1.0] * 6, images, seed)
+        x = claims[0].logits + 1
+        return [claims[0]._replace(logits=np.where(x > 0, 3 * x, 0.2 * x)), *claims[1:]]
+    judge = bent(40_000, 1)
+    best = best_cuts([Entries(c.logits, c.hits.astype(float), len(c.positives)) for c in judge],
+                     Objective())[1]
+    lost = [f1_of_class(judge, best)[0] - f1_of_class(judge, choose(
+        bent(n, 0), np.ones(n, bool), Objective(), 0).classes)[0] for n in (300, 20_000)]
+    assert lost[1] < 0.01 and lost[1] < lost[0] / 2
+
+
+def test_a_target_that_all_images_reach_is_met_though_a_part_of_them_does_not():
+    # One right entry above a wrong one of the same images: half of the parts have only the others.
+    logits = np.concatenate([np.arange(20, 0, -1), [30.0], np.arange(-20, 0)])[:, None]
+    targets = (logits[:, 0] == 30).astype(np.int8)[:, None]
+    targets[:10] = 1
+    targets[0] = 0
+    images = np.ones(len(logits), bool)
+    claims, objective = claims_of_labels(logits, targets), Objective('precision', 1.0)
+    chosen = choose(claims, images, objective)
+    assert metrics(claims, *count(claims, chosen.classes))[0]['OP'] == 1
+    found = cross_validate(claims, splits(images, 5, 0), objective, 0.0)
+    assert set(found) == {'fixed', 'global', 'classes'}
+
+
+def test_parts_without_a_single_hit_do_not_end_the_choice():
+    rng = np.random.default_rng(0)
+    targets = np.zeros((40, 2), np.int8)
+    targets[:1] = 1
+    claims = claims_of_labels(rng.normal(3 * targets, 1), targets)
+    for objective in (Objective(), Objective('micro-f1'), Objective('recall', 1.0)):
+        choose(claims, np.ones(40, bool), objective)
+        assert cross_validate(claims, splits(np.ones(40, bool), 4, 0), objective, 0.0)
+
+
+@pytest.mark.parametrize('shift', [60.0, -200.0])
+@pytest.mark.parametrize('objective', [Objective(), Objective('micro-f1'),
+                                       Objective('precision', 0.8)])
+def test_a_number_added_to_every_logit_moves_the_thresholds_by_it(shift, objective):
+    logits, targets = made_up()
+    plain, moved = (choose(claims_of_labels(logits + s, targets), ALL, objective)
+                    for s in (0.0, shift))
+    assert moved.shrink == plain.shrink
+    assert moved.classes == pytest.approx(plain.classes + shift, abs=0.02)

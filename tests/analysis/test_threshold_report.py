@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from test_threshold_choice import made_up
 
 from asl_det.analysis.calibration import Calibration
@@ -17,8 +18,7 @@ NAMES = ['cat', 'dog', 'cow', 'bird']
 
 @pytest.fixture(scope='module')
 def found():
-    scores, targets = made_up(images=300)
-    claims = claims_of_labels(scores, targets)
+    claims = claims_of_labels(*made_up(images=300))
     return claims, tune(NAMES, claims, 300, calibrate='bias', shrink=40, folds=2)
 
 
@@ -27,12 +27,12 @@ def test_calibrated_thresholds_on_calibrated_scores_decide_as_the_report_says(fo
     thresholds = Thresholds.from_dict(dict(report['thresholds']), 'test')
     assert thresholds.temperature != 1 and thresholds.bias != 0
     calibration = Calibration(thresholds.temperature, thresholds.bias)
-    calibrated = [c._replace(scores=calibration(c.scores)) for c in claims]
+    calibrated = [c._replace(logits=calibration(c.logits)) for c in claims]
     for name, used in (('classes', thresholds.of(NAMES)), ('global', [thresholds.default] * 4)):
         assert metrics(claims, *count(calibrated, used))[0] == pytest.approx(
             report['metrics']['same_scores'][name])
-    # tools/test.py decides on scores as the network gives them.
-    raw = metrics(claims, *count(claims, thresholds.on_raw_scores(NAMES)))[0]
+    # tools/test.py decides on logits as the network gives them.
+    raw = metrics(claims, *count(claims, thresholds.on_logits(NAMES)))[0]
     assert raw == pytest.approx(report['metrics']['same_scores']['classes'])
 
 
@@ -47,17 +47,32 @@ def test_without_a_calibration_thresholds_are_on_the_scores_as_they_came(found):
     claims, _ = found
     report = tune(NAMES, claims, 300, folds=2)
     assert 'temperature' not in report['thresholds'] and 'calibration' not in report
-    assert metrics(claims, *count(claims, report['thresholds']['classes'].values()))[0] == \
+    probabilities = [c._replace(logits=expit(c.logits)) for c in claims]
+    assert metrics(claims, *count(probabilities, report['thresholds']['classes'].values()))[0] == \
         pytest.approx(report['metrics']['same_scores']['classes'])
 
 
-def test_what_can_not_go_by_name_or_is_no_probability_is_refused(found):
+def test_what_can_not_go_by_name_or_is_written_as_no_probability_is_refused(found):
     claims, _ = found
     with pytest.raises(UserError, match=r"used twice.*\['cat'\]"):
         tune(['cat', 'dog', 'cat', 'bird'], claims, 300)
-    logits = [c._replace(scores=20 * c.scores - 10) for c in claims]
-    with pytest.raises(UserError, match='expected probabilities'):
-        tune(NAMES, logits, 300)
+    high = [c._replace(logits=c.logits + 60) for c in claims]
+    for calibrate in ('none', 'temperature'):
+        with pytest.raises(UserError, match='logits up to 6.*--calibrate bias'):
+            tune(NAMES, high, 300, calibrate=calibrate, shrink=40, folds=2)
+
+
+def test_logits_far_from_zero_are_tuned_as_near_it(found):
+    claims, report = found
+    high = [c._replace(logits=c.logits + 60) for c in claims]
+    other = tune(NAMES, high, 300, calibrate='bias', shrink=40, folds=2)
+    for setting in ('global', 'classes'):
+        assert other['metrics']['cross_validated'][setting] == pytest.approx(
+            report['metrics']['cross_validated'][setting])
+    assert other['thresholds']['classes'] == pytest.approx(report['thresholds']['classes'],
+                                                           abs=1e-3)
+    assert other['calibration']['bias']['ece'] == pytest.approx(
+        report['calibration']['bias']['ece'], abs=1e-4)
 
 
 def test_a_report_is_drawn_with_and_without_calibration(found, tmp_path):

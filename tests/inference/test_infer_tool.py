@@ -9,6 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_networks import CLASSES, classifier_config, photo, save
 
@@ -305,3 +306,20 @@ def test_the_checkpoint_of_a_training_is_enough(folder, tmp_path, monkeypatch):
     checkpoint = engine.train(cfg, work_dir=str(tmp_path / 'run'))
     assert command(monkeypatch, checkpoint, folder / 'a.jpg', '--out', tmp_path / 'out') == 0
     assert {p['label'] for p in content(tmp_path / 'out')[0][0]['predictions']} == set('0123456789')
+
+
+def test_labels_are_ranked_by_logits_whose_scores_are_all_one(classifier, folder, tmp_path,
+                                                             monkeypatch):
+    content_of = torch.load(classifier, weights_only=False)
+    content_of['state_dict']['head.fc.bias'] += 60
+    torch.save(content_of, tmp_path / 'high.pth')
+    found = {}
+    for name, checkpoint in (('plain', classifier), ('high', tmp_path / 'high.pth')):
+        assert command(monkeypatch, checkpoint, folder / 'a.jpg', '--out', tmp_path / name) == 0
+        found[name] = content(tmp_path / name)
+    (plain, _), (high, rows) = found['plain'], found['high']
+    ranked, same = (one[0]['predictions'] for one in (plain, high))
+    assert [p['label'] for p in ranked] == [p['label'] for p in same] != list(CLASSES)
+    assert {p['score'] for p in same} == {1.0}
+    assert [p['logit'] for p in same] == pytest.approx([p['logit'] + 60 for p in ranked], abs=1e-4)
+    assert [float(row['logit']) for row in rows] == [p['logit'] for p in same]
