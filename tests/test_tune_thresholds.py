@@ -19,15 +19,20 @@ from asl_det.thresholds import Thresholds
 CLASSES = list('0123456789')
 
 
-@pytest.fixture
-def scores(tmp_path):
+def write_logits(path, shift=0.0, logits=True):
+    """What a test leaves: logits and scores, or scores alone."""
     rng = np.random.default_rng(0)
     targets = (rng.random((200, 10)) < 0.2).astype(np.int8)
-    logits = rng.normal(3 * targets - 1.5 + rng.normal(0, 1, 10), 1)
-    images = [kept((1 / (1 + np.exp(-x))).astype(np.float32), t, np.empty(0, int), 0, dense=True)
-              for x, t in zip(logits, targets, strict=True)]
-    write_scores(tmp_path / 'results.scores.npz', images, CLASSES)
-    return tmp_path / 'results.scores.npz'
+    rows = torch.from_numpy(rng.normal(3 * targets - 1.5 + rng.normal(0, 1, 10), 1) + shift).float()
+    images = [kept((x if logits else x.sigmoid()).numpy(), t, np.empty(0, int), 0, dense=True)
+              for x, t in zip(rows, targets, strict=True)]
+    write_scores(path, images, CLASSES, logits)
+    return path
+
+
+@pytest.fixture
+def scores(tmp_path):
+    return write_logits(tmp_path / 'results.scores.npz')
 
 
 def test_scores_become_thresholds_a_report_and_a_figure(scores, monkeypatch, capsys):
@@ -58,8 +63,40 @@ def test_boxes_become_thresholds_by_the_names_of_the_categories(tmp_path, monkey
                     '--out',
                     tmp_path / 'deep' / 't.json') is None
     thresholds = Thresholds.load(tmp_path / 'deep' / 't.json')
-    assert thresholds.classes == pytest.approx(dict(hole=0.7, scratch=0.2))
+    # Halfway between the logits of 0.8 and 0.6, and of 0.3 and 0.1.
+    assert thresholds.classes == pytest.approx(dict(hole=0.710102, scratch=0.179129), rel=1e-5)
     assert not thresholds.calibrates
+
+
+def test_logits_whose_scores_are_all_one_are_tuned_as_others(tmp_path, monkeypatch, capsys):
+    found = {}
+    for shift in (0, 60):
+        path = write_logits(tmp_path / f'{shift}.scores.npz', shift)
+        assert run_tool('tune_thresholds', monkeypatch, path, '--folds', 2) is None
+        found[shift] = Thresholds.load(tmp_path / f'{shift}.thresholds.json')
+    assert found[60].on_logits(CLASSES) == pytest.approx(
+        [t + 60 for t in found[0].on_logits(CLASSES)], abs=1e-3)
+    assert 'warning' not in capsys.readouterr().out
+    said = run_tool('tune_thresholds', monkeypatch, tmp_path / '60.scores.npz', '--calibrate',
+                    'none')
+    assert 'whose probabilities round to 0 or 1: calibrate with a bias' in said
+
+
+def test_scores_of_exactly_one_are_told_where_there_are_no_logits(tmp_path, monkeypatch, capsys):
+    path = write_logits(tmp_path / 'old.scores.npz', 16.5, logits=False)
+    assert run_tool('tune_thresholds', monkeypatch, path, '--folds', 2) is None
+    assert 'are exactly 1 (' in capsys.readouterr().out
+    truth = dict(images=[dict(id=1, width=90, height=50)], categories=[dict(id=3, name='hole')],
+                 annotations=[dict(id=i, image_id=1, category_id=3, area=100, iscrowd=0,
+                                   bbox=[20 * i, 0, 10, 10]) for i in range(3)])
+    boxes = [dict(image_id=1, category_id=3, bbox=[20 * i, y, 10, 10], score=s)
+             for i, (y, s) in enumerate([(0, 1.0), (30, 1.0), (0, 0.5)])]
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    run_tool('tune_thresholds', monkeypatch, tmp_path / 'boxes.json', '--annotations',
+             tmp_path / 'truth.json', '--shrink', 0)
+    assert '2 are exactly 1 (1 of them hits): their order is lost; boxes of equal scores are ' \
+        'matched in the order of the file' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -26,7 +26,8 @@ inputs = np.full((1, 3, *how['size']), how['fill'], np.float32)
 inputs[0, :, :height, :width] = ((pixels - how['mean']) / how['std']).transpose(2, 0, 1)
 *boxes, scores = session.run(None, {'images': inputs})
 if meta['scores'] == 'logits':
-    calibrated = scores / meta['thresholds']['temperature'] + meta['thresholds']['bias']
+    logits = scores.astype(np.float64)  # in float32 those from 17 upwards would all be 1
+    calibrated = logits / meta['thresholds']['temperature'] + meta['thresholds']['bias']
     scores = 1 / (1 + np.exp(-calibrated))
 own, default = meta['thresholds']['classes'], meta['thresholds']['global']
 found = scores[0] >= np.array([own.get(name, default) for name in meta['classes']])

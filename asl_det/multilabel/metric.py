@@ -5,7 +5,7 @@ import io
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -215,7 +215,7 @@ def read_scores(path: Union[str, Path]) -> Scores:
     try:
         with np.load(path) as saved:
             found = Scores(saved['scores'], saved['targets'], saved['classes'].tolist(),
-                           saved['logits'] if 'logits' in saved else None)
+                           saved.get('logits', None))
     except zipfile.BadZipFile as error:
         raise UserError(f'{path} is cut off or no npz file ({error}): write it again with '
                         'tools/test.py CONFIG CHECKPOINT --out results.json') from None

@@ -6,9 +6,9 @@ from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
-from scipy.special import expit
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
 from asl_det.analysis.detections import claims_of_boxes

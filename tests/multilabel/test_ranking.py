@@ -64,7 +64,7 @@ def test_thresholds_far_from_zero_decide_as_near_it(shifted, shift, tmp_path):
     plain = measured(cfg, paths[0], tmp_path / 'a', thresholds=Thresholds(0.5, own))
     other = measured(cfg, paths[shift], tmp_path / 'b',
                    thresholds=Thresholds(0.5, own, 1.0, float(-shift)))
-    assert 0 < plain['OP'] and {k: other[k] for k in ('OP', 'OR', 'CP', 'CR')} == pytest.approx(
+    assert plain['OP'] > 0 and {k: other[k] for k in ('OP', 'OR', 'CP', 'CR')} == pytest.approx(
         {k: plain[k] for k in ('OP', 'OR', 'CP', 'CR')})
 
 
