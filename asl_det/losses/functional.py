@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asl_det.losses.targets import dense_targets
+from asl_det.losses.targets import dense_targets, is_index, require_tensor
 from asl_det.losses.types import Batch, Settings, margin_logit, wide_dtype
 
 
@@ -36,11 +36,12 @@ def asymmetric_loss(logits: Tensor,
     gammas without a margin are focal loss.
 
     Args:
-        logits: ``(N, C)``, or any shape that ``targets`` shares. Half
-            precision is computed in float32.
+        logits: ``(N, C)``, or any shape that ``targets`` shares; the last
+            axis is the classes. Half precision is computed in float32.
         targets: values in [0, 1] of the shape of ``logits`` (multi-hot or
-            soft: a convex mix of both branches), or class indices ``(N,)``
-            for logits ``(N, C)``, where ``C`` stands for background.
+            soft: a convex mix of both branches), or class indices ``(N,)``,
+            integers, for logits ``(N, C)``, where ``C`` stands for
+            background.
         gamma_pos: focusing exponent of the positive branch, >= 0.
         gamma_neg: focusing exponent of the negative branch, >= 0.
         clip: probability margin in [0, 1). Negatives with ``p <= clip`` cost
@@ -58,10 +59,18 @@ def asymmetric_loss(logits: Tensor,
         for float64 logits). Values are not checked here;
         :class:`~asl_det.losses.AsymmetricLoss` does.
 
+    Raises:
+        TypeError: for tensors that are not dense ones of real numbers.
+        ValueError: for targets of another shape, or of one that could mean
+            both forms.
+
     Reference:
         Ridnik et al., Asymmetric Loss For Multi-Label Classification,
         ICCV 2021, arXiv 2009.14119.
     """
+    require_tensor('logits', logits, logits, floating=True)
+    require_tensor('targets', targets, logits)
+    is_index(targets, logits, 'targets', 'logits')
     x = probability_to_logit(logits) if activated else logits
     x = x.to(wide_dtype(x.dtype))
     y, known = dense_targets(targets, x, ignore_index)

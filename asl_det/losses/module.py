@@ -3,7 +3,7 @@
 from typing import Any, Dict, Optional, Sequence, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from asl_det.losses.adaptive import AdaptiveGamma
 from asl_det.losses.arguments import (
@@ -16,11 +16,13 @@ from asl_det.losses.arguments import (
     require_number,
     require_reduction,
 )
+from asl_det.losses.base import Loss
 from asl_det.losses.functional import probability_to_logit
-from asl_det.losses.one_pass import IMPLEMENTATIONS, reduced_loss
+from asl_det.losses.one_pass import IMPLEMENTATIONS, reduced_loss, warn_once
 from asl_det.losses.targets import (
     Target,
     check_probabilities,
+    codes_absent_as_unknown,
     fit_target,
     fit_weight,
     flatten,
@@ -34,7 +36,7 @@ EPS = torch.finfo(torch.float32).eps  # mmdet adds it to avg_factor, which may b
 
 
 @MODELS.register_module()
-class AsymmetricLoss(nn.Module):
+class AsymmetricLoss(Loss):
     r"""Asymmetric loss (ASL) for every sigmoid classification head.
 
     The equation and its parameters are in
@@ -52,7 +54,7 @@ class AsymmetricLoss(nn.Module):
         disable_torch_grad_focal_loss: hold the focusing weights constant in
             the backward pass, as the reference's training script does.
         class_weight: one weight >= 0 per class, applied to every entry of
-            that class.
+            that class; float32 in a model of any dtype.
         reduction: 'mean', 'sum' or 'none'.
         loss_weight: factor of the result, >= 0.
         activated: ``pred`` holds probabilities instead of logits.
@@ -98,8 +100,6 @@ class AsymmetricLoss(nn.Module):
         Ridnik et al., Asymmetric Loss For Multi-Label Classification,
         ICCV 2021, arXiv 2009.14119.
     """
-
-    class_weight: Optional[Tensor]
 
     def __init__(self,
                  use_sigmoid: bool = True,
@@ -150,6 +150,7 @@ class AsymmetricLoss(nn.Module):
         self.impl = impl
         self.want_statistics = False
         self.statistics: Optional[Statistics] = None
+        self._absent_is_known = False
         self.register_buffer('class_weight', class_weights(class_weight), persistent=False)
 
     @property
@@ -173,15 +174,19 @@ class AsymmetricLoss(nn.Module):
         -inf costs nothing, a positive there costs inf.
 
         Args:
-            pred: logits ``(N, C)`` (probabilities if ``activated``).
-            target: class indices ``(N,)`` from 0 to C, where C is background;
-                or values in [0, 1] of the shape of ``pred``; or a pair of
-                indices ``(N,)`` and scores ``(N,)`` in [0, 1], which stands
-                for a soft target at the index (heads built for quality focal
-                loss). Any integer, bool or float dtype, on the device of
-                ``pred``; numpy arrays and lists of numbers are moved there.
+            pred: logits ``(N, C)`` (probabilities if ``activated``), or
+                ``(..., C)``: the last axis is the classes.
+            target: class indices ``(N,)`` from 0 to C, where C is background,
+                of an integer dtype; or values in [0, 1] of the shape of
+                ``pred``, of any dtype; or a pair of indices ``(N,)`` and
+                scores ``(N,)`` in [0, 1], floats, which stands for a soft
+                target at the index (heads built for quality focal loss). On
+                the device of ``pred``; numpy arrays and lists of numbers are
+                moved there. For one class give floats as ``(N, 1)``: integers
+                ``(N,)`` are indices, 0 the class and 1 background.
             weight: ``(N,)``, ``(N, C)``, or ``(N * C,)`` flattened; finite and
-                >= 0.
+                >= 0. Labels and weights of a shape that fits logits with the
+                classes on the second axis are not guessed.
             avg_factor: divisor of the sum instead of the number of entries,
                 with reduction 'mean' only; one number >= 0.
             reduction_override: reduction of this call.
@@ -191,8 +196,9 @@ class AsymmetricLoss(nn.Module):
             over no known entry is 0 and keeps its graph.
 
         Raises:
-            TypeError: for what is no tensor.
-            ValueError: for shapes or devices that do not fit, targets, weights
+            TypeError: for what is no tensor, or no dense one of real numbers.
+            ValueError: for shapes or devices that do not fit, float or bool
+                targets ``(N,)`` beside ``(N, C)``, targets, weights
                 or probabilities out of range (see ``check_targets``), an
                 unknown reduction, or ``avg_factor`` together with reduction
                 'sum'.
@@ -202,6 +208,8 @@ class AsymmetricLoss(nn.Module):
         require_tensor('pred', pred, pred, floating=True)
         check = is_checked(pred, self.check_targets)
         target = fit_target(target, pred, self.ignore_index, check)
+        if check and not self._absent_is_known and target.shape == pred.shape:
+            self._look_for_absent(target)
         require_class_count(self.class_weight, pred)
         if weight is not None:
             weight = fit_weight(weight, pred, check)
@@ -232,6 +240,15 @@ class AsymmetricLoss(nn.Module):
         if adapts:
             self.adaptive.observe(statistics, loss)
         return loss.reshape(shape) if reduction == 'none' else loss
+
+    def _look_for_absent(self, target: Tensor) -> None:
+        """Warn of -1 beside 1 without any 0, until a batch shows how absent is written."""
+        coded = codes_absent_as_unknown(target, self.ignore_index)
+        if coded:
+            warn_once(f'the target has {self.ignore_index} and 1, but no 0: {self.ignore_index} is '
+                      'the ignore_index, unknown, and costs nothing, so that there is no negative. '
+                      f'If {self.ignore_index} says absent, give target.clamp(min=0)')
+        self._absent_is_known = coded is not None
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str, *args: Any) -> None:
         if self.adaptive is None:  # a checkpoint of an adaptive loss

@@ -22,7 +22,15 @@ from torch import Tensor
 from asl_det.losses.backends import eager, native
 from asl_det.losses.functional import weighted_loss
 from asl_det.losses.targets import check_values, dense_targets, target_error
-from asl_det.losses.types import Batch, Result, Settings, Statistics, is_traced, wide_dtype
+from asl_det.losses.types import (
+    Batch,
+    Result,
+    Settings,
+    Statistics,
+    is_traced,
+    is_watched,
+    wide_dtype,
+)
 
 IMPLEMENTATIONS = ('auto', 'torch', 'fused', 'triton')
 
@@ -93,7 +101,7 @@ def choose_backend(impl: str, logits: Tensor, batch: Batch) -> str:
     if impl == 'torch' or logits.numel() == 0:
         return 'torch'
     beside = any(t is not None and t.requires_grad for t in batch)
-    if impl == 'auto' and (beside or is_traced()):
+    if impl == 'auto' and (beside or is_traced() or is_watched(logits)):
         return 'torch'
     if beside:
         raise ValueError(f"impl={impl!r} gives no gradient to targets or weights, and one of them "
@@ -106,7 +114,7 @@ def choose_backend(impl: str, logits: Tensor, batch: Batch) -> str:
             raise RuntimeError(f"impl='triton' can not run: {problem}. impl='auto' chooses a path "
                                'that does')
         if logits.dtype != torch.float64:
-            _warn_once(f'the loss takes its slower path in torch, since Triton can not run: '
+            warn_once(f'the loss takes its slower path in torch, since Triton can not run: '
                        f'{problem}')
     if logits.device.type == 'cpu' and logits.dtype in native.TYPES \
             and logits.dtype != torch.float64 and native.is_available():
@@ -243,5 +251,6 @@ def _backend(name: str) -> Optional[ModuleType]:
 
 
 @functools.lru_cache(maxsize=None)
-def _warn_once(message: str) -> None:
+def warn_once(message: str) -> None:
+    """Warn, unless this was said before in this process."""
     warnings.warn(message, stacklevel=2)

@@ -3,7 +3,7 @@
 from typing import Optional, Sequence, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from asl_det.losses.arguments import (
     class_weights,
@@ -14,14 +14,15 @@ from asl_det.losses.arguments import (
     require_number,
     require_reduction,
 )
+from asl_det.losses.base import Loss
 from asl_det.losses.module import EPS
-from asl_det.losses.targets import as_tensor, check_weight, require_tensor
-from asl_det.losses.types import is_traced, wide_dtype
+from asl_det.losses.targets import as_tensor, check_weight, is_index, require_tensor
+from asl_det.losses.types import is_traced, is_watched, wide_dtype
 from asl_det.registry import MODELS
 
 
 @MODELS.register_module()
-class AsymmetricLossSingleLabel(nn.Module):
+class AsymmetricLossSingleLabel(Loss):
     r"""Asymmetric focusing of the softmax cross-entropy with label smoothing.
 
     With :math:`p = \mathrm{softmax}(x)` over C classes, label ``t`` and the
@@ -41,8 +42,8 @@ class AsymmetricLossSingleLabel(nn.Module):
         gamma_neg: focusing exponent of the other classes, >= 0; acts through
             the smoothing alone.
         eps: label smoothing in [0, 1).
-        class_weight: one weight >= 0 per channel; a row takes the one of its
-            label.
+        class_weight: one weight >= 0 per channel, float32 in a model of any
+            dtype; a row takes the one of its label.
         reduction: 'mean', 'sum' or 'none'.
         loss_weight: factor of the result.
         ignore_index: label of rows that cost nothing and do not count.
@@ -87,7 +88,8 @@ class AsymmetricLossSingleLabel(nn.Module):
         Args:
             pred: logits ``(N, C)``, background included; a class at -inf is
                 masked and takes no share of the smoothing.
-            target: labels ``(N,)`` from 0 to C - 1, or ``ignore_index``.
+            target: labels ``(N,)`` from 0 to C - 1, integers, or
+                ``ignore_index``.
             weight: ``(N,)``.
             avg_factor: divisor of the sum instead of the number of rows.
             reduction_override: reduction of this call.
@@ -98,9 +100,10 @@ class AsymmetricLossSingleLabel(nn.Module):
             A scalar, or ``(N,)`` for reduction 'none'.
 
         Raises:
-            ValueError: for shapes that do not fit, an unknown reduction, or
-                ``avg_factor`` together with reduction 'sum'. On CPU for
-                labels out of range too.
+            TypeError: for what is no dense tensor of real numbers.
+            ValueError: for shapes that do not fit, float or bool labels, an
+                unknown reduction, or ``avg_factor`` together with reduction
+                'sum'. On CPU for labels out of range too.
         """
         reduction = reduction_override or self.reduction
         require_reduction(reduction, avg_factor)
@@ -109,22 +112,23 @@ class AsymmetricLossSingleLabel(nn.Module):
         if pred.dim() != 2 or target.shape != pred.shape[:1]:
             raise ValueError(f'expected logits (N, C) and labels (N,), got {tuple(pred.shape)} and '
                              f'{tuple(target.shape)}')
+        is_index(target, pred)
         require_class_count(self.class_weight, pred)
-        if not target.is_floating_point():
-            target = target.long()  # so that unsigned labels compare with -100
+        target = target.long()  # so that unsigned labels compare with -100
         known = target != self.ignore_index
-        if pred.device.type == 'cpu' and not is_traced():
-            bad = target[known & ~((target >= 0) & (target < pred.size(1)) & (target % 1 == 0))]
+        look = pred.device.type == 'cpu' and not is_traced() and not is_watched(pred)
+        if look:
+            bad = target[known & ~((target >= 0) & (target < pred.size(1)))]
             if len(bad):
                 raise ValueError(f'label {bad[0].item()}: labels go from 0 to {pred.size(1) - 1}, '
                                  f'or are {self.ignore_index} (ignored)')
-        index = torch.where(known, target, 0).long()
+        index = torch.where(known, target, 0)
         factor = known.to(wide_dtype(pred.dtype))
         if self.class_weight is not None:
             factor = factor * self.class_weight.to(factor)[index]
         if weight is not None:
             weight = as_tensor('weight', weight, pred)
-            if pred.device.type == 'cpu' and not is_traced():
+            if look:
                 check_weight(weight)
             if weight.shape != target.shape:
                 raise ValueError(f'weight has shape {tuple(weight.shape)}: expected '

@@ -9,18 +9,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.masked import MaskedTensor
 
-from asl_det.losses.types import Batch, is_traced
+from asl_det.losses.types import Batch, is_traced, is_watched
 
 Target = Union[Tensor, Tuple[Tensor, Tensor]]
 
 
 def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> Tensor:
-    """Labels ``pred.shape[:-1]`` or dense targets of the shape of ``pred``.
+    """Class indices ``(N,)`` or dense targets of the shape of ``pred``.
 
     Args:
-        target: either of them, or a pair of labels and scores, which becomes
-            dense; tensors, numpy arrays or lists of numbers.
+        target: either of them, see :func:`is_index`, or a pair of labels and
+            scores ``(N,)``, which becomes dense; tensors, numpy arrays or
+            lists of numbers.
         pred: logits ``(..., C)``.
         ignore_index: value of unknown targets.
         check: look at the values that are converted here, which synchronises
@@ -28,40 +30,40 @@ def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> 
 
     Raises:
         TypeError: for what is no tensor.
-        ValueError: for another shape or device; if ``check``, for a value out
-            of range.
+        ValueError: for another shape, dtype or device; if ``check``, for a
+            value out of range.
     """
     pair = isinstance(target, (tuple, list)) and len(target) == 2 and all(
         isinstance(part, (Tensor, np.ndarray)) for part in target)
-    labels, scores = target if pair else (target, None)
-    labels = as_tensor('target', labels, pred)
     if pred.dim() == 0:
         raise ValueError('pred is a single number: expected logits (N, C)')
-    if pred.dim() == 1 and labels.dim() == 1 and not labels.is_floating_point():
-        raise ValueError(f'pred has shape {tuple(pred.shape)} and target is {labels.dtype}: class '
-                         'indices need logits (N, C); for one class give pred.unsqueeze(1), where '
-                         'index 0 is the class and 1 the background, or a target of floats')
-    as_index = labels.dim() == pred.dim() - 1
-    fits = labels.shape == (pred.shape[:-1] if as_index else pred.shape)
+    labels, scores = target if pair else (target, None)
+    name = 'the labels of target' if pair else 'target'
+    labels = as_tensor(name, labels, pred)
     if scores is not None:
         scores = as_tensor('the scores of target', scores, pred)
-        fits = as_index and fits and scores.shape == labels.shape
-    if not fits:
-        came = f'{tuple(labels.shape)}'
-        if scores is not None:
-            came = f'the pair {came}, {tuple(scores.shape)}'
-        raise ValueError(f'target has shape {came}, but pred has {tuple(pred.shape)}: expected '
-                         f'class indices {tuple(pred.shape[:-1])} or the shape of pred')
+        if not labels.shape == scores.shape == pred.shape[:-1]:
+            raise ValueError(f'target is the pair {tuple(labels.shape)}, {tuple(scores.shape)}, '
+                             f'but pred has {tuple(pred.shape)}: expected class indices and scores '
+                             f'{tuple(pred.shape[:-1])}')
+        if not scores.is_floating_point():
+            raise ValueError(f'the scores of target have dtype {scores.dtype}: expected class '
+                             'indices and then scores, as floats; rows of a dense target go in '
+                             'one tensor (torch.stack)')
+    elif pred.dim() == 1 and labels.dim() == 1 and is_integer(labels):
+        raise ValueError(f'pred has shape {tuple(pred.shape)} and target is {labels.dtype}: class '
+                         'indices need logits (N, C); for one class give pred.unsqueeze(1), where '
+                         'index 0 is the class and 1 the background, or target.float()')
+    as_index = is_index(labels, pred, name)
     num_classes = pred.size(-1)
     if as_index and 0 <= ignore_index <= num_classes:
         raise ValueError(f'ignore_index={ignore_index} is a label of these {num_classes} classes '
                          f'(0 to {num_classes - 1}; {num_classes} stands for background): choose '
                          'one outside, such as -1')
-    if check and as_index and (scores is not None or labels.is_floating_point()):
-        check_values(labels, num_classes, ignore_index, as_index=True)
     if scores is None:
         return labels
     if check:
+        check_values(labels, num_classes, ignore_index, as_index=True)
         check_values(scores, num_classes, ignore_index, as_index=False)
     labels = labels.long()
     foreground = (labels >= 0) & (labels < num_classes)
@@ -69,6 +71,53 @@ def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> 
     soft = soft.scatter(-1, torch.where(foreground, labels, 0).unsqueeze(-1),
                         torch.where(foreground, scores.float(), 0).unsqueeze(-1))
     return soft.masked_fill((labels == ignore_index).unsqueeze(-1), ignore_index)
+
+
+def is_index(target: Tensor, pred: Tensor, name: str = 'target', of: str = 'pred') -> bool:
+    """Whether a target holds class indices ``(N,)``; else it is dense, of the shape of ``pred``.
+
+    Class indices are integers of the shape of ``pred (..., C)`` without its
+    last axis. Shape and dtype tell; the values are not looked at.
+
+    Args:
+        target, pred: tensors.
+        name, of: what the caller calls them.
+
+    Raises:
+        ValueError: for another shape, or for what a shape alone would decide.
+    """
+    if target.shape == pred.shape:
+        return False
+    came = f'{name} has shape {tuple(target.shape)}, but {of} has {tuple(pred.shape)}'
+    if may_be_rows(target, pred, name, of):
+        if is_integer(target):
+            return True
+        dense = (f'for values of the one class give {name}[:, None]' if pred.size(1) == 1 else
+                 f'values of the {pred.size(1)} classes have the shape of {of}')
+        raise ValueError(f'{came}, and its dtype is {target.dtype}: {dense}; class indices are '
+                         f'integers, {name}.long()')
+    raise ValueError(f'{came}: expected class indices {tuple(pred.shape[:-1])} or the shape of '
+                     f'{of}, whose last axis is the classes')
+
+
+def may_be_rows(values: Tensor, pred: Tensor, name: str, of: str = 'pred') -> bool:
+    """Whether there is a value for every row of ``pred (..., C)``.
+
+    Raises:
+        ValueError: where they fit, too or only, logits with the classes on
+            the second axis, as torch's cross-entropy has them.
+    """
+    if pred.dim() > 2 and values.shape == pred.shape[:1] + pred.shape[2:]:
+        raise ValueError(f'{name} has shape {tuple(values.shape)} and {of} {tuple(pred.shape)}: '
+                         'the classes are the last axis. If that is meant, give '
+                         f'{of}.flatten(0, -2) and {name}.flatten(); if they are the second, '
+                         f'{of}.movedim(1, -1) first')
+    return values.shape == pred.shape[:-1]
+
+
+def is_integer(target: Tensor) -> bool:
+    """Whether a dtype is one of class indices."""
+    return not target.is_floating_point() and target.dtype != torch.bool
 
 
 def fit_weight(weight: Tensor, pred: Tensor, check: bool) -> Tensor:
@@ -89,10 +138,10 @@ def fit_weight(weight: Tensor, pred: Tensor, check: bool) -> Tensor:
         check_weight(weight)
     if weight.shape == pred.shape:
         return weight
-    if weight.shape == pred.shape[:-1]:
-        return weight.unsqueeze(-1)
     if weight.shape == (*pred.shape[:-1], 1):
         return weight
+    if may_be_rows(weight, pred, 'weight'):
+        return weight.unsqueeze(-1)
     if weight.dim() == 1 and weight.numel() == pred.numel():
         return weight.reshape(pred.shape)
     turned = ', and it is transposed' if weight.shape == pred.shape[::-1] else ''
@@ -130,9 +179,20 @@ def dense_targets(targets: Tensor, logits: Tensor, ignore_index: int) -> Tuple[T
     return y, known.unsqueeze(-1)
 
 
+def codes_absent_as_unknown(target: Tensor, ignore_index: int) -> Optional[bool]:
+    """Whether dense targets have unknowns and positives but no 0; None where neither is told.
+
+    Synchronises a GPU.
+    """
+    if (target == 0).any():
+        return False
+    both = target.numel() and (target == ignore_index).any() and (target == 1).any()
+    return True if both else None
+
+
 def is_checked(pred: Tensor, setting: Optional[bool]) -> bool:
     """Whether target values are looked at; see ``check_targets`` of the loss."""
-    if is_traced():
+    if is_traced() or is_watched(pred) or pred.is_meta:
         return False
     if setting is not None:
         return setting
@@ -143,8 +203,6 @@ def check_values(targets: Tensor, num_classes: int, ignore_index: int, as_index:
     """Raise ValueError for the first target out of range; synchronises a GPU."""
     values = targets if targets.is_floating_point() else targets.long()
     good = (values >= 0) & (values <= (num_classes if as_index else 1))
-    if as_index and values.is_floating_point():
-        good &= values == values.round()
     bad = ~(good | (values == ignore_index))
     if bad.any():
         position = int(bad.reshape(-1).nonzero()[0])
@@ -159,8 +217,6 @@ def target_error(targets: Tensor, position: int, num_classes: int, ignore_index:
     name, high, meaning = 'target', 1, 'probabilities or 0 / 1'
     if as_index:
         name, high, meaning = 'class index', num_classes, f'{num_classes} stands for background'
-        if value != round(value, 0) and 0 <= value <= high:
-            meaning = f'whole numbers; {meaning}'
     return ValueError(f'{name} {value:g} at position {where}: expected 0 to {high} ({meaning}), '
                       f'or ignore_index {ignore_index}')
 
@@ -189,6 +245,9 @@ def check_probabilities(pred: Tensor) -> None:
 
 def as_tensor(name: str, value: object, pred: Tensor) -> Tensor:
     """A tensor of real numbers on the device of ``pred``, of a numpy array or a list too."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(f'{name} is a masked array, whose mask a tensor does not have: give '
+                        f'{name}.filled(-1), where -1 is the ignore_index')
     if isinstance(value, (np.ndarray, np.generic)) or (
             isinstance(value, (list, tuple)) and _is_numbers(value)):
         try:
@@ -207,9 +266,22 @@ def _is_numbers(values: Sequence[object]) -> bool:
 
 
 def require_tensor(name: str, value: object, pred: Tensor, floating: bool = False) -> None:
-    """Raise unless ``value`` is a tensor of real numbers on the device of ``pred``."""
+    """Raise unless ``value`` is a plain tensor of real numbers on the device of ``pred``."""
     if not isinstance(value, Tensor):
+        for method in ('toarray', 'to_numpy'):  # of scipy, pandas
+            if hasattr(value, method):
+                raise TypeError(f'{name} is a {type(value).__name__}: expected a tensor, or give '
+                                f'{name}.{method}()')
         raise TypeError(f'{name} is {_describe(value)}: expected a tensor')
+    if isinstance(value, MaskedTensor):
+        raise TypeError(f'{name} is a masked tensor: expected a plain one; unknown targets have '
+                        f'the ignore_index ({name}.get_data(), {name}.get_mask())')
+    if value.layout != torch.strided or value.is_nested:
+        way = 'to_padded_tensor(-1)' if value.is_nested else 'to_dense()'
+        raise TypeError(f'{name} is {"nested" if value.is_nested else value.layout}: expected a '
+                        f'dense tensor, {name}.{way}')
+    if value.is_quantized:
+        raise TypeError(f'{name} has dtype {value.dtype}: expected {name}.dequantize()')
     if floating and not value.is_floating_point():
         raise TypeError(f'{name} has dtype {value.dtype}: expected a floating point tensor')
     if value.is_complex():

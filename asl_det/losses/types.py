@@ -104,6 +104,12 @@ def is_compiling() -> bool:
 
 
 def is_traced() -> bool:
-    """Whether torch.compile or torch.func looks on: values can not be read then."""
+    """Whether torch.compile, torch.func or torch.jit.trace looks on: no value can be read then."""
     active = getattr(torch._C, '_are_functorch_transforms_active', None)
-    return is_compiling() or (active is not None and active())
+    return is_compiling() or (active is not None and active()) or torch.jit.is_tracing()
+
+
+def is_watched(logits: Tensor) -> bool:
+    """Whether a mode looks on at the operations on the CPU: FakeTensorMode (no values), make_fx."""
+    modes = getattr(torch._C, '_len_torch_dispatch_stack', None)
+    return logits.device.type == 'cpu' and modes is not None and modes() > 0

@@ -247,12 +247,9 @@ def test_an_ignored_value_that_is_a_class_is_refused(impl):
 
 
 def test_a_class_index_that_is_no_whole_number_is_refused(impl):
-    loss = AsymmetricLoss(impl=impl)
-    assert torch.equal(loss(torch.zeros(1, 4), torch.tensor([2.0])),
-                       loss(torch.zeros(1, 4), torch.tensor([2])))
-    for target in (torch.tensor([2.7]), (torch.tensor([2.7]), torch.tensor([0.5]))):
-        with pytest.raises(ValueError, match=r'class index 2.7 at position \[0\].*whole numbers'):
-            loss(torch.zeros(1, 4), target)
+    for target in (torch.tensor([2.0]), (torch.tensor([2.7]), torch.tensor([0.5]))):
+        with pytest.raises(ValueError, match='class indices are integers'):
+            AsymmetricLoss(impl=impl)(torch.zeros(1, 4), target)
 
 
 @pytest.mark.parametrize('make', [AsymmetricLoss, AsymmetricLossSingleLabel])

@@ -18,7 +18,7 @@ def call(pred=X, target=Y, *args, options=None, **kwargs):
 
 
 @pytest.mark.parametrize('target', [
-    [0, 3], (0, 3), np.array([0, 3]), np.array([0, 3], dtype=np.uint8), [0.0, 3.0]])
+    [0, 3], (0, 3), np.array([0, 3]), np.array([0, 3], dtype=np.uint8)])
 def test_labels_are_taken_from_lists_and_arrays(target):
     assert torch.equal(call(target=target), call())
 

@@ -216,7 +216,7 @@ def test_auto_falls_back_once_where_triton_can_not_compile(monkeypatch):
 
     monkeypatch.setattr(triton, 'one_pass', broken)
     triton.problem.cache_clear()
-    one_pass._warn_once.cache_clear()
+    one_pass.warn_once.cache_clear()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):  # CUDA tensors without CUDA
             logits = torch.empty(4, 3, device='cuda')

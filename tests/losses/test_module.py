@@ -210,7 +210,7 @@ def test_wrong_arguments_are_refused(kwargs, message):
     (torch.full((N, C), 2), 'target 2'),
     (torch.zeros(N + 1, dtype=torch.long), r'target has shape \(51,\), but pred has \(50, 6\)'),
     (torch.zeros(N, C - 1), r'target has shape \(50, 5\)'),
-    ((torch.zeros(N), torch.full((N,), 2.0)), 'target 2 at position'),
+    ((torch.zeros(N).long(), torch.full((N,), 2.0)), 'target 2 at position'),
     ((torch.zeros(N), torch.zeros(N - 1)), r'the pair \(50,\), \(49,\)'),
 ])
 def test_wrong_targets_are_refused(batch, target, message):

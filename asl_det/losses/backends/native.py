@@ -169,7 +169,10 @@ def _pointer(tensor: Optional[Tensor]) -> Optional[int]:
         return None
     if tensor.device.type != 'cpu' or tensor.layout != torch.strided:
         raise RuntimeError(f'the compiled path got a {tensor.layout} tensor on {tensor.device}')
-    return tensor.data_ptr()
+    address = tensor.data_ptr()
+    if not address and tensor.numel():
+        raise RuntimeError('the compiled path got a tensor without values (FakeTensorMode?)')
+    return address
 
 
 def _scalar(value: float) -> Tensor:
