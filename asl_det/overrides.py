@@ -21,6 +21,7 @@ READ = {
     'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'compile',
     'activation_checkpointing', 'efficient_conv_bn_eval', 'how_to_get_data'
 } - {'self', 'cfg', 'launcher'}
+TTA = ('tta_model', 'tta_pipeline')  # read by a test with --tta
 # Dicts of which mmengine reads single keys and passes over others.
 READ_IN = {
     'auto_scale_lr': {'enable', 'base_batch_size'},
@@ -301,7 +302,7 @@ def _check_read(cfg: Config, key: str) -> None:
     if name == 'data_preprocessor' and 'data_preprocessor' in (cfg.get('model') or {}):
         raise UserError(f'{where} would be ignored: the model has its own, use '
                         f'model.{key}=')
-    if name not in READ:
+    if name not in (*READ, *TTA):
         places = _places(cfg, cfg[name]) if cfg.get(name) else []
         if places:
             instead = f': {name} was put into the config where it is read: change ' + ', '.join(

@@ -4,11 +4,19 @@ import os
 from typing import Any, Dict, Iterable, List
 
 from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
 
 from asl_det.errors import UserError
 
 COUNTER = 'num_batches_tracked'
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The network itself, in a wrapper for several GPUs or for test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def require_checkpoint(path: str) -> None:
@@ -61,7 +69,7 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, t
     """Load weights by name and say what was loaded.
 
     Args:
-        model: the network.
+        model: the network, or a wrapper of it.
         weights: its state dict; names that older versions of the network had
             are converted by the network itself.
         source: where they come from, for errors and the log.
@@ -77,6 +85,7 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, t
     Raises:
         UserError: if they do not fit; for 'any' if none of the body does.
     """
+    model = unwrap(model)
     own = model.state_dict()
     misfits = [k for k in weights if k in own and own[k].shape != weights[k].shape]
     shapes = [f'{k} {tuple(weights[k].shape)} instead of {tuple(own[k].shape)}' for k in misfits]

@@ -3,6 +3,7 @@
 import argparse
 
 from asl_det.cli import config_options, one_line_errors, parse_run_args, run_parser
+from asl_det.detection.tta import use_tta
 from asl_det.engine import default_work_dir, load_config, test
 from asl_det.thresholds import Thresholds
 
@@ -20,6 +21,9 @@ def parse_args() -> argparse.Namespace:
                         help='of a classifier: score from which a class is predicted, one number '
                         'or what tools/tune_thresholds.py wrote; default: as the config says. '
                         'Scores are written as the network gives them')
+    parser.add_argument('--tta', action='store_true',
+                        help='of a detector: test-time augmentation, as tta_model and tta_pipeline '
+                        'of the config say, or with mirrored pictures')
     return parse_run_args(parser)
 
 
@@ -27,6 +31,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, config_options(args))
+    if args.tta:
+        use_tta(cfg)
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)
     thresholds = None if args.thresholds is None else Thresholds.parse(args.thresholds)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show_dir,

@@ -1,12 +1,11 @@
 from typing import Any, Dict
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from asl_det.errors import UserError
-from asl_det.weights import load_weights, weights_of
+from asl_det.weights import load_weights, unwrap, weights_of
 
 HINTS = {
     'test': 'give the config that it was trained with; --partial evaluates with what fits',
@@ -45,10 +44,9 @@ class LoadWeightsHook(Hook):
         self.partial = partial
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if self.purpose == 'test':
             self._check_classes(checkpoint.get('meta') or {}, runner.test_loop.dataloader.dataset)
-        take_weights(model, checkpoint, self.source, self.purpose, self.partial)
+        take_weights(runner.model, checkpoint, self.source, self.purpose, self.partial)
 
     def _check_classes(self, meta: Dict[str, Any], dataset: Any) -> None:
         """Scores of another order of classes would look like those of a bad network."""
@@ -68,7 +66,7 @@ def take_weights(model: nn.Module, checkpoint: Any, source: str, purpose: str,
     """Load a checkpoint into a network as its purpose asks, and bring it to mmengine's form.
 
     Args:
-        model: the network.
+        model: the network, or a wrapper of it.
         checkpoint: content of the file; changed in place.
         source: its name, for errors and the log.
         purpose: 'test', 'resume' or 'load_from'.
@@ -80,7 +78,7 @@ def take_weights(model: nn.Module, checkpoint: Any, source: str, purpose: str,
     if purpose == 'resume' and 'meta' not in checkpoint:
         raise UserError(f'checkpoint {source} has weights but no state of a training to resume: '
                         'start a training from it with load_from')
-    weights = weights_of(checkpoint, source)
+    model, weights = unwrap(model), weights_of(checkpoint, source)
     if 'state_dict' not in checkpoint:
         weights = dict(weights)
         checkpoint.clear()

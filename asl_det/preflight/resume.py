@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, Optional
 
 from asl_det.errors import UserError
 from asl_det.identity import differences
+from asl_det.new_style import plain_types
 from asl_det.overrides import schedulers
 from asl_det.preflight.checkpoints import read
 from asl_det.preflight.finding import Finding
@@ -141,7 +142,7 @@ def _value(node: ast.AST) -> Any:
 
 def _plain(node: Any) -> Any:
     """Plain values, as json knows them, without what does not count."""
-    return json.loads(json.dumps(_counted(node), default=str))
+    return json.loads(json.dumps(_counted(plain_types(node)), default=str))
 
 
 def _counted(node: Any) -> Any:
