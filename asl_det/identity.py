@@ -1,28 +1,23 @@
 """What a result was made with: settings, data and code. Runs that differ are not mixed."""
 
-import hashlib
 import json
-import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
-import mmdet
-import mmengine
-import torch
 from filelock import FileLock, Timeout
 from mmengine.config import Config
 
 import asl_det
 from asl_det.errors import UserError
-from asl_det.files import sha256_of
-from asl_det.multilabel.transforms import FEATURES
+from asl_det.imported_code import imported_code, library_versions, source_hash
+from asl_det.named_files import data_of, hash_file
 
 PACKAGE = Path(__file__).parent
 NOTHING = 'nothing'
-# Files that count by content where a config names the folder that holds them.
-LABELS = ('.csv', '.json', '.txt', '.xml')
+__all__ = ['as_plain', 'code_of', 'differences', 'hash_file', 'hold', 'run_identity', 'source_hash',
+           'versions']
 
 
 def run_identity(cfg: Config, seen: Optional[Dict[str, str]] = None) -> Dict[str, Any]:
@@ -37,21 +32,35 @@ def run_identity(cfg: Config, seen: Optional[Dict[str, str]] = None) -> Dict[str
         ``config``: the resolved values, without ``work_dir``. ``data``: by
         path what lies there, a hash of the content for every file that the
         config names (annotations, class lists, weights, the record of cached
-        features), and for the folders of the data sets a hash over the names
-        in them, the sizes of images and the content of csv, json, txt and xml
-        files. ``code``: :func:`versions` without the commit. Plain values:
-        equal after writing and reading json.
+        features); by place the files that the samples of every data set name,
+        wherever they lie; by path the other folders that loaders, evaluators
+        and model name, and those of a data set that can not be built by
+        itself. Of these a hash over all names and contents; where one has
+        more than a GiB over names and sizes, and the content of csv, json,
+        txt and xml files: an image that is another one of the same size is
+        not seen there. Times of files do not count, copies are equal.
+        ``code``: see :func:`code_of`. Plain values: equal after writing and
+        reading json. What the machine adds (GPU, number of threads, its
+        libraries) does not count.
     """
     content = cfg.to_dict()
     content.pop('work_dir', None)
-    seen = {} if seen is None else seen
-    data = {}
-    for path in sorted(set(_named_files(content)) | set(_data_folders(content))):
-        if path not in seen:
-            seen[path] = _hash_folder(path) if os.path.isdir(path) else hash_file(path)
-        data[path] = seen[path]
-    code = {k: v for k, v in versions().items() if k != 'commit'}
-    return json.loads(json.dumps(dict(config=content, data=data, code=code), default=str))
+    data = data_of(content, {} if seen is None else seen)
+    return as_plain(dict(config=content, data=data, code=code_of(content)))
+
+
+def code_of(content: Dict[str, Any]) -> Dict[str, Any]:
+    """:func:`versions` without the commit, and the modules that a config brings with it."""
+    code: Dict[str, Any] = {k: v for k, v in versions().items() if k != 'commit'}
+    modules = imported_code(content)
+    return dict(code, modules=modules) if modules else code
+
+
+def as_plain(node: Any) -> Any:
+    """As json holds it; classes and functions by their names, equal in every process."""
+    return json.loads(json.dumps(node, default=lambda value: f'{value.__module__}.'
+                                 f'{value.__qualname__}' if hasattr(value, '__qualname__')
+                                 else str(value)))
 
 
 def versions(package: Path = PACKAGE) -> Dict[str, Optional[str]]:
@@ -60,21 +69,11 @@ def versions(package: Path = PACKAGE) -> Dict[str, Optional[str]]:
     Returns:
         ``asl_det`` (version), ``asl_det_source`` (hash of the package's
         sources), ``commit`` (where git tracks them, with ``-dirty`` if a
-        tracked file differs from it; else None), and the versions of
-        ``torch``, ``mmdet`` and ``mmengine``.
+        tracked file differs from it; else None), and
+        :func:`asl_det.imported_code.library_versions`.
     """
     return dict(asl_det=asl_det.__version__, asl_det_source=source_hash(package),
-                commit=_commit(package), torch=torch.__version__, mmdet=mmdet.__version__,
-                mmengine=mmengine.__version__)
-
-
-def source_hash(package: Path = PACKAGE) -> str:
-    """A hash over names and contents of a package's sources."""
-    total = hashlib.sha256()
-    for path in sorted(p for p in package.rglob('*') if p.suffix in ('.py', '.c', '.h')):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        total.update(f'{path.relative_to(package).as_posix()} {content}\n'.encode())
-    return total.hexdigest()[:12]
+                commit=_commit(package), **library_versions())
 
 
 def differences(found: Any, asked: Any) -> List[str]:
@@ -125,57 +124,3 @@ def _commit(package: Path) -> Optional[str]:
         return git('describe', '--always', '--dirty', '--exclude=*')
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _named_files(node: Any, root: str = '') -> Iterator[str]:
-    """The files that values of a config name, as they are or under a data_root."""
-    if isinstance(node, dict):
-        root = node.get('data_root') or root
-        for value in node.values():
-            yield from _named_files(value, root)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _named_files(value, root)
-    elif isinstance(node, str) and '\n' not in node:
-        for path in {node, os.path.join(root, node)}:
-            yield from (p for p in (path, os.path.join(path, FEATURES)) if os.path.isfile(p))
-
-
-def _data_folders(node: Any) -> Iterator[str]:
-    """The folders of every data set in a config: its prefixes, or else its root."""
-    if isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _data_folders(value)
-    elif isinstance(node, dict):
-        for value in node.values():
-            yield from _data_folders(value)
-        if 'ann_file' in node:
-            root = node.get('data_root') or ''
-            prefixes = (node.get('data_prefix') or {'': ''}).values()
-            folders = (os.path.join(root, p) for p in prefixes if isinstance(p, str))
-            yield from (f for f in folders if os.path.isdir(f) and not _holds_results(f))
-
-
-def _holds_results(folder: str) -> bool:
-    """Whether the working directory lies in it, where runs leave files."""
-    return Path(folder).resolve() in (Path.cwd(), *Path.cwd().parents)
-
-
-def hash_file(path: str) -> str:
-    """A hash of the content of a file."""
-    return sha256_of(path)[:12]
-
-
-def _hash_folder(folder: str) -> str:
-    total, count = hashlib.sha256(), 0
-    for where, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(where, name)
-            if not os.path.exists(path):
-                what = 'a link to nothing'
-            else:
-                what = hash_file(path) if name.endswith(LABELS) else os.path.getsize(path)
-            total.update(f'{os.path.relpath(path, folder)} {what}\n'.encode())
-            count += 1
-    return f'{count} files, {total.hexdigest()[:12]}'

@@ -23,6 +23,15 @@ def load_from_package(filename: str, map_location: Any = None) -> Any:
     Raises:
         UserError: if the package is not installed or has no such file.
     """
+    return load_from_local(str(file_in_package(filename)), map_location)
+
+
+def file_in_package(filename: str) -> Path:
+    """Where a file of an installed package lies.
+
+    Raises:
+        UserError: if the package is not installed or has no such file.
+    """
     package, _, path = filename.removeprefix('package://').partition('/')
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
@@ -33,4 +42,4 @@ def load_from_package(filename: str, map_location: Any = None) -> Any:
         weights = [str(p.relative_to(root)) for p in sorted(root.rglob('*.pth'))]
         raise UserError(f'{filename}: {root} has no file {path!r}; it has: '
                         f'{", ".join(weights) or "no .pth files"}')
-    return load_from_local(str(root / path), map_location)
+    return root / path

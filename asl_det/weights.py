@@ -1,8 +1,10 @@
 """Weights from a checkpoint into a network, all or those that fit, and a word on the rest."""
 
+import hashlib
 import os
-from typing import Any, Dict, Iterable, List
+from typing import Any, Dict, Iterable, List, Mapping
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
@@ -115,3 +117,12 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, t
 def _short(names: Iterable[str], most: int = 8) -> str:
     names: List[str] = list(names)
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if names[most:] else '')
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """A hash over the names and values of a state dict."""
+    total = hashlib.sha256()
+    for name, value in weights.items():
+        total.update(name.encode())
+        total.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return total.hexdigest()[:12]

@@ -192,7 +192,11 @@ def data_config(quick, tmp_path, monkeypatch):
         (tmp_path / name / 'train.json').write_text(f'["{name}"]')
         (tmp_path / name / 'images' / '1.png').write_text('an image')
     monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'one'))
+    (tmp_path / 'module_of_sweep.py').write_text('a = 1\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'module_of_sweep', raising=False)
     quick.write_text("model = dict(value=1, more=[], depth=18)\n"
+                     "custom_imports = dict(imports=['module_of_sweep'])\n"
                      "train_dataloader = dict(dataset=dict(data_root='{{$DATA_ROOT:x}}', "
                      "ann_file='train.json', data_prefix=dict(img_path='images')))\n")
     return quick
@@ -212,7 +216,10 @@ def edit(path, old, new):
      'data.{path}/one/images'),
     (lambda path, patch: patch.setattr(asl_det.identity, 'source_hash', lambda package: 'new'),
      "code.asl_det_source: '"),
-], ids=['config', 'DATA_ROOT', 'annotations', 'images', 'code'])
+    (lambda path, patch: edit(path / 'module_of_sweep.py', 'a', 'b'),
+     'code.modules.module_of_sweep: '),
+    (lambda path, patch: patch.setattr('torchvision.__version__', '0'), 'code.torchvision: '),
+], ids=['config', 'DATA_ROOT', 'annotations', 'images', 'code', 'module', 'library'])
 def test_results_of_other_settings_data_or_code_are_not_reused(data_config, tmp_path, monkeypatch,
                                                                change, says):
     command = [data_config, '--work-dir', tmp_path / 'work', '--variant', 'a']

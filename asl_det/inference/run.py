@@ -9,15 +9,17 @@ import cv2
 import numpy as np
 from rich.progress import Progress
 
-from asl_det.identity import hash_file, versions
+from asl_det.identity import as_plain, code_of, hash_file
 from asl_det.inference.multilabel import MultiLabelInferencer
 from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
 from asl_det.inference.pipeline import UnreadableError, batches, pipeline_of
 from asl_det.inference.sources import Picture, find_pictures, frames, video_facts
 from asl_det.inference.store import Store
 from asl_det.multilabel import MultiLabelClassifier
+from asl_det.named_files import data_of
 from asl_det.registry import MODELS
 from asl_det.thresholds import Thresholds
+from asl_det.weights import hash_weights
 
 
 @dataclass
@@ -77,15 +79,25 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
     pictures, left_out = find_pictures(inputs, out)
     opened = open_checkpoint(config, checkpoint, partial)
     inferencer = build_inferencer(opened, device, thresholds)
-    path = os.path.expanduser(checkpoint)
-    made_with = dict(checkpoint=hash_file(path) if os.path.isfile(path) else checkpoint,
-                     config=dict(model=opened.cfg.model.to_dict(),
-                                 pipeline=pipeline_of(opened.cfg)), top_k=top_k,
-                     thresholds=thresholds.to_dict() if thresholds else None,
-                     code={k: v for k, v in versions().items() if k != 'commit'})
-    with Store(out, made_with, anew) as store:
+    with Store(out, _made_with(opened, thresholds, top_k), anew) as store:
         summary = _Run(inferencer, store, top_k, batch_size).over(pictures)
     return replace(summary, left_out=left_out)
+
+
+def _made_with(opened: Opened, thresholds: Optional[Thresholds],
+               top_k: Optional[int]) -> Dict[str, Any]:
+    """What decides about the result of a picture."""
+    content, pipeline = opened.cfg.to_dict(), pipeline_of(opened.cfg)
+    path = os.path.expanduser(opened.source)
+    thresholds = thresholds or opened.thresholds
+    # Behind a URL, as in a file, other weights may come to lie.
+    return as_plain(dict(
+        checkpoint=hash_file(path) if os.path.isfile(path) else
+        f'{opened.source}, weights {hash_weights(opened.weights)}',
+        classes=opened.classes, config=dict(model=content['model'], pipeline=pipeline),
+        data=data_of(dict(model=content['model'],
+                          test_dataloader=dict(dataset=dict(pipeline=pipeline))), {}),
+        top_k=top_k, thresholds=thresholds and thresholds.to_dict(), code=code_of(content)))
 
 
 class _Run:

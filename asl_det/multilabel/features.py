@@ -1,7 +1,6 @@
 """Features of a frozen backbone, computed once and trained on many times."""
 
 import copy
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Union
@@ -24,6 +23,7 @@ from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_json
 from asl_det.multilabel.transforms import FEATURES, feature_path
 from asl_det.registry import DATASETS, MODELS
+from asl_det.weights import hash_weights
 
 
 @torch.no_grad()
@@ -67,7 +67,7 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
 
     record = json.loads(json.dumps(dict(
         files='float16 (2, C, h, w): as it is and mirrored; named by the sha256 of the image file',
-        backbone=cfg.model.backbone.to_dict(), weights=_hash_weights(first),
+        backbone=cfg.model.backbone.to_dict(), weights=hash_weights(first.state_dict()),
         preprocessor=cfg.model.data_preprocessor.to_dict(),
         pipeline=[dict(step) for step in pipeline]), default=str))
     datasets = [DATASETS.build(dict(cfg[f'{split}_dataloader'].dataset, pipeline=pipeline,
@@ -119,14 +119,6 @@ def _others(model: nn.Module, frozen: Sequence[str], prefix: str = '') -> List[s
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-4)
-
-
-def _hash_weights(model: nn.Module) -> str:
-    total = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        total.update(name.encode())
-        total.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return total.hexdigest()[:12]
 
 
 def _check_record(folder: Path, record: Dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import shutil
 import sys
 
 import cv2
@@ -129,6 +130,42 @@ def test_results_of_other_settings_are_not_mixed(classifier, folder, tmp_path, m
     (tmp_path / 'mine/thesis.txt').touch()
     assert 'holds other things' in command(monkeypatch, other, folder, '--out', tmp_path / 'mine',
                                            '--anew')
+
+
+def test_what_else_decides_about_a_result_is_not_mixed(folder, tmp_path, monkeypatch):
+    """Classes that only the config has, the code that it brings, weights behind a URL."""
+    name = f'code_of_{tmp_path.name}'
+    (tmp_path / f'{name}.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = classifier_config()
+    cfg.test_dataloader.dataset.metainfo = dict(classes=CLASSES)
+    cfg.custom_imports = dict(imports=['asl_det', name])
+    plain = save(cfg, tmp_path / 'plain.pth', classes=())
+    arguments = dict(inputs=[str(folder / 'a.jpg')], out=tmp_path / 'out', device='cpu')
+    infer(cfg, plain, **arguments)
+    assert infer(cfg, plain, **arguments).computed == 0
+    (tmp_path / f'{name}.py').write_text('changed = True')
+    with pytest.raises(UserError, match=f'something else .code.modules.{name}: '):
+        infer(cfg, plain, **arguments)
+    infer(cfg, plain, **arguments, anew=True)
+    cfg.test_dataloader.dataset.metainfo = dict(classes=CLASSES[::-1])
+    with pytest.raises(UserError, match='something else .classes.0: '):
+        infer(cfg, plain, **arguments)
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    for seed in (1, 2):
+        def download(url, path, *rest, seed=seed):
+            content = torch.load(plain, weights_only=False)
+            content['state_dict']['head.fc.weight'] *= seed
+            torch.save(content, path)
+
+        monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+        shutil.rmtree(tmp_path / 'hub', ignore_errors=True)
+        arguments['out'] = tmp_path / 'of_url'
+        if seed == 1:
+            infer(cfg, 'https://a.org/net.pth', **arguments)
+        else:
+            with pytest.raises(UserError, match='something else .checkpoint: '):
+                infer(cfg, 'https://a.org/net.pth', **arguments)
 
 
 def test_a_detector_writes_results_that_pycocotools_reads(detector, folder, tmp_path, monkeypatch):
