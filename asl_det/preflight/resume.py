@@ -1,16 +1,20 @@
 """A resumed training goes on as it began, or says what is different."""
 
-import ast
 import json
+import re
 from typing import Any, Dict, Iterator, Optional
 
+from mmengine.runner import CheckpointLoader
+
 from asl_det.errors import UserError
-from asl_det.identity import differences
+from asl_det.identity import NOTHING, differences
+from asl_det.literals import read_literals
 from asl_det.new_style import plain_types
-from asl_det.overrides import schedulers
+from asl_det.overrides import schedulers, value_at
 from asl_det.preflight.checkpoints import read
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
+from asl_det.registry import type_name
 
 # What decides about a training.
 COMPARED = ('model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'custom_hooks')
@@ -19,9 +23,12 @@ PASSED = {'data_root', 'data_prefix', 'backend_args', 'num_workers', 'persistent
           'pin_memory', 'prefetch_factor', 'init_cfg', 'checkpoint', 'pretrained', 'test_cfg',
           'impl', 'check_targets', '_scope_', 'loss_scale', 'dtype', 'priority'}
 # What the engine puts in, or what depends on the machine: the same training.
-SAME = {'AmpOptimWrapper': 'OptimWrapper', 'mmdet.SafeCheckpointHook': 'CheckpointHook',
-        'mmdet.SafeLoggerHook': 'LoggerHook'}
-MOST = 12
+SAME = {'AmpOptimWrapper': 'OptimWrapper', 'SafeCheckpointHook': 'CheckpointHook',
+        'SafeLoggerHook': 'LoggerHook', 'SafeEMAHook': 'EMAHook'}
+# The state of an optimizer brings all of its settings, those of each group of parameters too.
+OPTIMIZER = re.compile(r'optim_wrapper\.(.+\.)?(optimizer|paramwise_cfg|constructor)\b')
+RATES = re.compile(r'^optim_wrapper\..*\b(optimizer\.lr|lr_mult)$')
+AT_THE_START = ('ClassifierPriorHook',)  # hooks that do nothing after the first step
 DECAYS = ('CosineAnnealingLR', 'PolyLR', 'OneCycleLR')
 SMALL = 1e-3  # of its highest: a learning rate at which nothing is learnt
 
@@ -35,39 +42,87 @@ def check_resume(run: Run) -> Iterator[Finding]:
     except (UserError, OSError, RuntimeError):
         return  # said by the check of checkpoints
     meta = content.get('meta') if isinstance(content, dict) else None
-    before = config_of((meta or {}).get('cfg'))
-    if before is not None:
-        yield from _differences(run, before)
+    yield from _same_seed(run)
+    yield from _differences(run, meta or {})
     yield from _schedule(run, meta or {})
 
 
-def _differences(run: Run, before: Dict[str, Any]) -> Iterator[Finding]:
-    now = run.cfg.to_dict()
-    found = [f'{place}.{line}' for place in COMPARED
-             for line in differences(_plain({'': before.get(place)}), _plain({'': now.get(place)}))]
-    lines = [line.replace('..', '.', 1) for line in found]
-    followed = [line for line in lines if not _comes_from_checkpoint(run, line)]
+def run_seed(run: Run) -> Optional[int]:
+    """The seed of the training that the resumed checkpoint is of, drawn or given; None without."""
+    content = read(run, run.checkpoint)
+    if content is None:  # a URL
+        content = CheckpointLoader.load_checkpoint(run.checkpoint, map_location='cpu')
+    meta = content.get('meta') if isinstance(content, dict) else None
+    seed = meta.get('seed') if isinstance(meta, dict) else None
+    return seed if isinstance(seed, int) else None
+
+
+def _same_seed(run: Run) -> Iterator[Finding]:
+    """Samplers have drawn their order with the seed: another would mix two orders in an epoch."""
+    asked, seed = (run.cfg.get('randomness') or {}).get('seed'), run_seed(run)
+    if None not in (asked, seed) and asked != seed:
+        yield Finding('another seed', f'{run.config}: --resume {run.checkpoint}', f'seed {asked}, '
+                      f'but the run has seed {seed}, which has ordered its images: leave --seed '
+                      f'(randomness.seed) out or give {seed}; a new training from its weights can '
+                      f'have another (--cfg-options load_from={run.checkpoint})')
+
+
+def _differences(run: Run, meta: Dict[str, Any]) -> Iterator[Finding]:
     where = f'{run.config}: --resume {run.checkpoint}'
-    for line in lines[:MOST]:
-        if line in followed:
-            if not run.anyway:
-                yield Finding('changed', where, f'the run was made with another {line}: go on with '
-                              'its own config, or accept this with --resume-anyway')
-        else:
-            yield Finding('changed', where, f'the run was made with another {line}: mmengine takes '
-                          'schedule and learning rate from the checkpoint, so this can not be '
-                          'followed; resume with those of the run, or start a new one from its '
-                          f'weights with --cfg-options load_from={run.checkpoint}')
-    if len(lines) > MOST:
-        yield Finding('changed', where, f'{len(lines) - MOST} more settings are different',
-                      error=not run.anyway)
+    if not meta.get('cfg'):
+        return  # of a training without a config
+    try:
+        before = read_literals(str(meta['cfg']), 'the config that the checkpoint holds')
+    except UserError as error:
+        yield Finding('not compared', where, f'{error}. Whether the settings are still those of '
+                      'the run is not compared', error=False)
+        return
+    lines = differences(_plain(_deciding(before)), _plain(_deciding(run.cfg.to_dict())))
+    kept = [line for line in lines if not _is_followed(run, before, line)]
+    for line in kept:
+        yield Finding('can not be followed', where, f'the run was made with another {line}: '
+                      'mmengine takes schedule and state of the optimizer from the checkpoint, and '
+                      'some parts act only before the first step, so this can not be followed; '
+                      'resume with that of the run, or start a new one from its weights with '
+                      f'--cfg-options load_from={run.checkpoint}')
+    for line in [] if run.anyway else lines:
+        if line not in kept:
+            yield Finding('changed', where, f'the run was made with another {line}: go on with its '
+                          'own config, or accept this with --resume-anyway')
 
 
-def _comes_from_checkpoint(run: Run, line: str) -> bool:
-    """Whether mmengine would ignore the new value; our OneCycle takes it from the config."""
-    rate = line.startswith('optim_wrapper.optimizer.lr:')
-    one_cycle = [s.get('type') == 'OneCycle' for _, s in schedulers(run.cfg)]
-    return (rate or line.startswith('param_scheduler')) and not (one_cycle and all(one_cycle))
+def _deciding(cfg: Dict[str, Any]) -> Dict[str, Any]:
+    """What of a config decides about a training."""
+    hooks = {name: {k: v for k, v in hook.items() if k != 'weights'}  # what a test takes
+             for name, hook in (cfg.get('default_hooks') or {}).items()
+             if type_name(hook).endswith(('EMAHook', 'EpochSeedHook'))}
+    randomness = dict(diff_rank_seed=bool((cfg.get('randomness') or {}).get('diff_rank_seed')))
+    return dict({place: cfg.get(place) for place in COMPARED}, default_hooks=hooks,
+                randomness=randomness)
+
+
+def _is_followed(run: Run, before: Dict[str, Any], line: str) -> bool:
+    """Whether a resumed training does what the config says now, not what the checkpoint says.
+
+    Args:
+        run: with the config of now.
+        before: the config of the checkpoint.
+        line: dotted key and both values, ``optim_wrapper.clip_grad.max_norm: 10 -> 35``.
+    """
+    key, _, values = line.partition(': ')
+    schedule = key.startswith('param_scheduler')
+    if schedule or RATES.search(key):
+        # Ours takes place and height of the cycle from the config.
+        cycles = [s.get('type') == 'OneCycle' for _, s in schedulers(run.cfg)]
+        return bool(cycles) and all(cycles) and (schedule or NOTHING not in values.split(' -> '))
+    if OPTIMIZER.match(key) or key.startswith('randomness'):
+        return False
+    place, _, name = key.rpartition('.')
+    if place.startswith('custom_hooks.'):
+        return type_name(value_at(run.cfg, '.'.join(key.split('.')[:2]))) not in AT_THE_START
+    if name == 'gamma_neg':  # an adaptive one is part of the state
+        return not all((value_at(cfg, place) or {}).get('adaptive') for cfg in (before, run.cfg))
+    return True
 
 
 def _schedule(run: Run, meta: Dict[str, Any]) -> Iterator[Finding]:
@@ -105,49 +160,18 @@ def check_schedule(run: Run) -> Iterator[Finding]:
                 error=False)
 
 
-def config_of(text: Any) -> Optional[Dict[str, Any]]:
-    """The values in the text of a config that mmengine notes in a checkpoint.
-
-    It is read, not run: only literals and ``dict(...)``. None if there is
-    more in it.
-    """
-    if not isinstance(text, str):
-        return None
-    try:
-        return {target.id: _value(node.value) for node in ast.parse(text).body
-                for target in node.targets}
-    except (SyntaxError, ValueError, AttributeError, TypeError):
-        return None
-
-
-def _value(node: ast.AST) -> Any:
-    if isinstance(node, ast.Call):
-        if getattr(node.func, 'id', '') != 'dict' or node.args:
-            raise ValueError('not a literal')
-        found: Dict[str, Any] = {}
-        for keyword in node.keywords:
-            value = _value(keyword.value)
-            found.update({keyword.arg: value} if keyword.arg else value)
-        return found
-    if isinstance(node, ast.Dict):
-        return {ast.literal_eval(k): _value(v) for k, v in zip(node.keys, node.values, strict=True)}
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        return [_value(v) for v in node.elts]
-    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):
-        return float(node.id)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value(node.operand)
-    return ast.literal_eval(node)
-
-
 def _plain(node: Any) -> Any:
     """Plain values, as json knows them, without what does not count."""
-    return json.loads(json.dumps(_counted(plain_types(node)), default=str))
+    text = json.dumps(_counted(plain_types(node)), default=str)
+    return json.loads(text, parse_constant=str)  # nan != nan
 
 
 def _counted(node: Any) -> Any:
     if isinstance(node, dict):
-        return {k: _counted(v) for k, v in node.items() if k not in PASSED}
+        return {k: SAME.get(type_name(v), type_name(v)) if k == 'type' else _counted(v)
+                for k, v in node.items() if k not in PASSED}
+    if isinstance(node, (set, frozenset)):
+        node = sorted(node, key=repr)
     if isinstance(node, (list, tuple)):
         return [_counted(v) for v in node]
-    return SAME.get(node, node) if isinstance(node, str) else node
+    return node

@@ -18,7 +18,6 @@ from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.preflight.checks import preflight
 from asl_det.preflight.classes import set_num_classes
-from asl_det.preflight.resume import config_of
 from asl_det.preflight.run import Run
 from asl_det.registry import MODELS
 
@@ -260,6 +259,9 @@ def resumable(tmp_path_factory):
     ({'train_dataloader.batch_size': 4}, 'train_dataloader.batch_size: 2 -> 4'),
     ({'optim_wrapper.optimizer.type': 'Adam'}, "optimizer.type: 'SGD' -> 'Adam'"),
     ({'optim_wrapper.optimizer.momentum': 0.5}, 'momentum: nothing -> 0.5'),
+    ({'optim_wrapper.optimizer.weight_decay': 0.5}, 'nothing -> 0.5: .* can not be followed'),
+    ({'optim_wrapper.paramwise_cfg': dict(bias_lr_mult=2.0)}, 'can not be followed'),
+    ({'optim_wrapper.clip_grad': dict(max_norm=35)}, 'max_norm: nothing -> 35: go on with its own'),
     ({'lr': 0.2}, r'optimizer.lr: 0.1 -> 0.2: mmengine takes .* can not be followed'),
     ({'param_scheduler': [dict(type='MultiStepLR', milestones=[1])]}, 'can not be followed'),
     ({'param_scheduler': [dict(type='CosineAnnealingLR', T_max=1, end=1)], 'max_epochs': 3},
@@ -283,17 +285,56 @@ def test_resume_anyway_reaches_the_training(resumable):
                         resume_anyway=True).name == 'epoch_2.pth'
 
 
-def test_the_noted_config_is_read_and_not_run(tmp_path):
-    cfg = load_config(CLASSIFIER)
-    found = config_of(cfg.pretty_text)
-    assert found['model']['head']['loss']['gamma_neg'] == 2.0
-    assert set(found) == set(cfg.to_dict())
-    assert config_of('a = -1\nb = inf\nc = dict(**{"x.y": (1, [2])})') == dict(
-        a=-1, b=float('inf'), c={'x.y': [1, [2]]})
+def test_settings_with_dotted_names_are_compared_too(tmp_path):
+    """mmengine writes them as dict({...})."""
+    keys = "dict(custom_keys={'layer.weight': dict(lr_mult=0.5)})"
+    config = write_config(tmp_path, f'optim_wrapper.update(paramwise_cfg={keys})\n')
+    last = engine.train(load_config(config), work_dir=str(tmp_path / 'run'))
+    assert 'dict({' in torch.load(last, weights_only=False)['meta']['cfg']
+    assert check(config, None, str(last), purpose='resume') == ''
+    said = check(config, None, str(last), {'train_dataloader.batch_size': 4}, purpose='resume')
+    assert 'train_dataloader.batch_size: 2 -> 4' in said
+    said = check(config, None, str(last), {'optim_wrapper.paramwise_cfg': dict(
+        custom_keys={'layer.weight': dict(lr_mult=2.0)})}, purpose='resume', anyway=True)
+    assert 'layer.weight.lr_mult: 0.5 -> 2.0: ' in said and 'can not be followed' in said
+
+
+def test_a_noted_config_that_can_not_be_read_is_said_and_not_run(resumable, tmp_path):
+    folder, last = resumable
+    content = torch.load(last, weights_only=False)
     harm = tmp_path / 'harm'
-    for text in (f'a = open({str(harm)!r}, "w")', 'import os', 'a = (', None, 3):
-        assert config_of(text) is None
+    for text in (f'a = open({str(harm)!r}, "w")', 'import os', 'a = ('):
+        content['meta']['cfg'] = text
+        torch.save(content, tmp_path / 'a.pth')
+        said = check(write_config(folder), None, str(tmp_path / 'a.pth'), purpose='resume')
+        assert re.search(r'^warning: .*the config that the checkpoint holds.*give its config file. '
+                         r'Whether the settings are still those of the run is not compared', said)
     assert not harm.exists()
+
+
+@pytest.mark.parametrize('before, options, expected', [
+    ("custom_hooks = [dict(type='mmdet.ClassifierPriorHook', prior=0.1)]\n",
+     {'custom_hooks.0.prior': 0.2}, 'prior: 0.1 -> 0.2: .*can not be followed'),
+    ("custom_hooks = [dict(type='EMAHook', momentum=0.1)]\n", {'custom_hooks.0.momentum': 0.2},
+     None),
+    ("default_hooks['ema'] = dict(type='EMAHook', momentum=0.1)\n",
+     {'default_hooks.ema.momentum': 0.2}, 'ema.momentum: 0.1 -> 0.2: go on with its own'),
+    ('', {'randomness.diff_rank_seed': True}, 'diff_rank_seed: False -> True: .*can not be foll'),
+    ('', {'randomness.seed': 3}, 'seed 3, but the run has seed 0'),
+    ('', {'model.unused': dict.fromkeys('abcdefghijklm', 1), 'lr': 0.2}, 'lr: .*can not be fol')])
+def test_only_what_is_followed_is_accepted(tmp_path, before, options, expected):
+    config = write_config(tmp_path, before)
+    cfg = load_config(config)
+    model = torch.nn.Linear(2, 1)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(
+        cfg=cfg.pretty_text, epoch=1, iter=16, seed=0)), tmp_path / 'a.pth')
+    said, anyway = (check(config, None, str(tmp_path / 'a.pth'), options, purpose='resume',
+                          anyway=anyway) for anyway in (False, True))
+    if expected is None:
+        assert '--resume-anyway' in said and anyway == ''
+    else:
+        assert re.search(expected, said), said
+        assert (anyway == '') == ('can not' not in expected and 'seed' not in expected), anyway
 
 
 def test_places_that_can_not_be_written_are_said(digits, weights, save, tmp_path):
