@@ -59,14 +59,19 @@ test: $(VENV)/installed
 test-onedl:
 	$(MAKE) test STACK=onedl
 
-# Trainings killed at every write, then at 30 random moments: about ten minutes.
+# Trainings killed at every write, then at 30 random moments in each of four cases: about half an
+# hour.
 FAULTS := work_dirs/faults
+KILL := tools/kill_campaign.py configs/multilabel/resnet18-w16_asl-adaptive_digits.py \
+    --data-root $(FAULTS)/digits --kills 30 --epochs 22
+SHORT := --cfg-options train_dataloader.batch_size=8 train_cfg.val_interval=2
 test-faults: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m exhaustive tests/hooks/test_safe_checkpoint.py
 	$(BIN)/python tools/make_digits.py $(FAULTS)/digits --preset multilabel --num-train 48 --num-val 16
-	$(BIN)/python tools/kill_campaign.py configs/multilabel/resnet18-w16_asl-adaptive_digits.py \
-	    --data-root $(FAULTS)/digits --kills 30 --work-dir $(FAULTS)/runs --epochs 22 \
-	    --cfg-options train_dataloader.batch_size=8 train_cfg.val_interval=2
+	$(BIN)/python $(KILL) --work-dir $(FAULTS)/seed $(SHORT)
+	$(BIN)/python $(KILL) --work-dir $(FAULTS)/no_seed --no-seed $(SHORT)
+	$(BIN)/python $(KILL) --work-dir $(FAULTS)/accumulation $(SHORT) optim_wrapper.accumulative_counts=4
+	$(BIN)/python $(KILL) --work-dir $(FAULTS)/go_back --go-back $(SHORT)
 
 lint: $(VENV)/installed
 	$(BIN)/python -m ruff check .

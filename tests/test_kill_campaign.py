@@ -18,7 +18,9 @@ def tool():
     return module
 
 
-def test_a_training_that_is_killed_three_times_ends_the_same(tool, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize('case', [[], ['--no-seed', '--go-back']])
+def test_a_training_that_is_killed_three_times_ends_the_same(tool, tmp_path, monkeypatch, capsys,
+                                                             case):
     cfg = config()
     cfg.custom_imports = dict(imports=['interrupted'])
     cfg.param_scheduler = []
@@ -26,10 +28,18 @@ def test_a_training_that_is_killed_three_times_ends_the_same(tool, tmp_path, mon
     cfg.dump(tmp_path / 'config.py')
     monkeypatch.setattr(sys, 'argv', [
         'kill_campaign.py', str(tmp_path / 'config.py'), '--kills', '3', '--epochs', '8',
-        '--work-dir', str(tmp_path / 'runs')])
+        '--work-dir', str(tmp_path / 'runs'), *case])
     tool.main()
     said = capsys.readouterr().out
     assert 'kill 3 of 3: iteration' in said and '3 of 3 kills: the training went on' in said
+    assert ('back to iteration' in said) == bool(case)
+
+
+def test_a_training_that_goes_on_from_elsewhere_is_seen(tool, tmp_path):
+    (tmp_path / 'train.log').write_text('resumed epoch: 1, iter: 9\n')
+    (tmp_path / tool.TOLD).write_text('7\n')
+    with pytest.raises(UserError, match=r'went on from iterations \[9\], and should from \[7\]'):
+        tool.check_branch(tmp_path)
 
 
 @pytest.mark.parametrize('change, expected', [

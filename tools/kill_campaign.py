@@ -2,21 +2,27 @@
 
     python tools/kill_campaign.py CONFIG --data-root FOLDER --kills 30
 
-The config is trained twice with a checkpoint after every step: once without
-interruption, once with. Every checkpoint at the end (weights, averages, state
-of the optimizer, the best one) must be equal bit for bit. Take a config whose
-random numbers depend on the seed alone (EpochSeedHook) and enough epochs.
+The config is trained twice with a checkpoint after every step: once with
+interruptions, once without. Every checkpoint at the end (weights, averages,
+state of the optimizer, the best one) must be equal bit for bit. Take a config
+whose random numbers depend on the seed alone (EpochSeedHook) and enough epochs.
+
+--no-seed trains without a seed in the config: the uninterrupted training gets
+the one that was drawn. --go-back resumes an older checkpoint after every second
+kill; after the next one the training must go on from there, not from what it
+had left.
 """
 
 import argparse
 import multiprocessing
 import os
 import random
+import re
 import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Union
 
 import torch
 from mmengine.config import Config
@@ -28,6 +34,7 @@ from asl_det.errors import UserError
 from asl_det.runs import LAST
 
 EVERY_STEP = {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 1}
+TOLD = 'resumed.txt'  # from which iterations the trainings of a folder should go on
 COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 
 
@@ -39,6 +46,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', default='work_dirs/kill_campaign')
     parser.add_argument('--kills', type=int, default=30)
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
+    parser.add_argument('--no-seed', action='store_true', help='take the seed out of the config')
+    parser.add_argument('--go-back', action='store_true', help='after every second kill, resume '
+                        'the oldest of the last checkpoints')
     return parser.parse_args()
 
 
@@ -48,28 +58,57 @@ def main() -> None:
     torch.set_num_threads(1)
     args = parse_args()
     cfg = load_config(args.config, {**EVERY_STEP, **config_options(args)})
+    if args.no_seed:
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=None)
+    if args.go_back:
+        cfg.default_hooks.checkpoint.max_keep_ckpts = 3
     whole, killed = Path(args.work_dir, 'whole'), Path(args.work_dir, 'killed')
-    print('uninterrupted training', flush=True)
-    finish(start(cfg, whole, overwrite=True), whole)
     moments = random.Random(args.seed)
     process = start(cfg, killed, overwrite=True)
     for number in range(1, args.kills + 1):
         kill(process, killed, moments)
-        last = Path(killed, LAST).read_text('utf-8')
-        iteration = CheckpointLoader.load_checkpoint(last, 'cpu')['meta']['iter']
+        check_branch(killed)
+        last = newest = Path(killed, LAST).read_text()
+        if args.go_back and number % 2:
+            last = str(min(killed.glob('iter_*.pth'), key=_iteration))
         partial = [p.name for p in killed.glob('*.partial')]
-        print(f'kill {number} of {args.kills}: iteration {iteration} is whole'
-              + (f', {partial[0]} was being written' if partial else ''), flush=True)
-        process = start(cfg, killed, resume='auto')
+        print(f'kill {number} of {args.kills}: iteration {_iteration(newest)} is whole'
+              + (f', {partial[0]} was being written' if partial else '')
+              + (f'; back to iteration {_iteration(last)}' if last != newest else ''), flush=True)
+        process = start(cfg, killed, resume='auto' if last == newest else last)
     finish(process, killed)
+    check_branch(killed)
+    seed = CheckpointLoader.load_checkpoint(Path(killed, LAST).read_text(), 'cpu')['meta']['seed']
+    print(f'uninterrupted training, with seed {seed}', flush=True)
+    finish(start(cfg, whole, overwrite=True, seed=seed), whole)
     compare(whole, killed)
     print(f'{args.kills} of {args.kills} kills: the training went on after each, and all of '
           f'{", ".join(sorted(p.name for p in whole.glob("*.pth")))} is equal bit for bit to the '
           'uninterrupted one')
 
 
+def _iteration(path: Union[str, Path]) -> int:
+    return CheckpointLoader.load_checkpoint(str(path), 'cpu')['meta']['iter']
+
+
+def check_branch(folder: Path) -> None:
+    """See that every training began where it was told to, or where ``last_checkpoint`` was."""
+    begun = [int(n) for n in re.findall(r'resumed epoch: \d+, iter: (\d+)',
+                                        (folder / 'train.log').read_text(errors='replace'))]
+    told = [int(n) for n in (folder / TOLD).read_text().split()] if (folder / TOLD).exists() else []
+    if begun != told[:len(begun)]:
+        raise UserError(f'trainings in {folder} went on from iterations {begun}, and should from '
+                        f'{told}')
+
+
 def start(cfg: Config, folder: Path, **how: Any) -> BaseProcess:
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ('train.log', TOLD) if 'overwrite' in how else ():
+        (folder / name).unlink(missing_ok=True)
+    if 'resume' in how:
+        last = how['resume'] if how['resume'] != 'auto' else (folder / LAST).read_text()
+        with open(folder / TOLD, 'a') as file:
+            file.write(f'{_iteration(last)}\n')
     # A fork, because importing takes longer than the training.
     process = multiprocessing.get_context('fork').Process(target=_train, args=(cfg, folder, how))
     process.start()
