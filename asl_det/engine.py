@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import CheckpointHook, LoggerHook
+from mmengine.hooks import CheckpointHook, EMAHook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -29,11 +29,13 @@ from asl_det.overrides import (
     drop_empty_schedules,
     enable_auto_scale_lr,
     scale_one_cycle,
+    use_amp,
     without_amp,
 )
 from asl_det.preflight.checks import require
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.read import load_config
+from asl_det.preflight.resume import run_seed
 from asl_det.preflight.run import Run
 from asl_det.processes import decided_by_main, join_processes
 from asl_det.runs import FINISHED, Start, choose_start
@@ -119,31 +121,36 @@ def train(cfg: Config,
 
         start, held = decided_by_main(settle)
         cfg.load_from, cfg.resume = start.checkpoint, start.resume
-        said = _preflight(Run(
-            cfg, name, 'resume' if cfg.resume else 'train', cfg.load_from if cfg.resume else None,
-            work_dir, partial=partial, anyway=resume_anyway), num_classes)
+        if seed is not None:
+            cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+        run = Run(cfg, name, 'resume' if cfg.resume else 'train',
+                  cfg.load_from if cfg.resume else None, work_dir, partial=partial,
+                  anyway=resume_anyway)
+        said = _preflight(run, num_classes)
         check_one_cycle(cfg)
         if not held:  # a mistake leaves no folder
             decided_by_main(lambda: stack.enter_context(hold(work_dir)))
-        if amp:
-            cfg.optim_wrapper.type = 'AmpOptimWrapper'
-            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-        without_gpu = get_device() in ('cpu', 'mps') and without_amp(cfg)
+        has_gpu = get_device() not in ('cpu', 'mps')
+        if amp and has_gpu:
+            use_amp(cfg)
+        in_float32 = not has_gpu and (without_amp(cfg) or amp)
         if auto_scale_lr:
             enable_auto_scale_lr(cfg)
-        if seed is not None:
-            cfg.randomness = dict(cfg.get('randomness', {}), seed=seed)
+        drawn = run_seed(run) if cfg.resume else None
+        if drawn is not None:  # before samplers order the images, where the config has none
+            cfg.randomness = dict(cfg.get('randomness') or {}, seed=drawn)
         make_resumable(cfg)
         runner = build_runner(cfg)
-        if without_gpu:
+        if in_float32:
             runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
-                                  'float32 (OptimWrapper in the place of AmpOptimWrapper)')
+                                  'float32, without AmpOptimWrapper')
         _log(runner, said)
         for newer in start.passed_over:
             runner.logger.warning(f'--resume passes over a newer checkpoint, {newer}')
         scale_one_cycle(runner, cfg)
         drop_empty_schedules(runner)
         runner.register_hook(asl_det.hooks.CurvesHook())
+        runner.register_hook(asl_det.hooks.AdaptiveGammaHook())
         if cfg.load_from:
             purpose = 'resume' if cfg.resume else 'load_from'
             runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from, partial))
@@ -152,6 +159,9 @@ def train(cfg: Config,
         signals = stack.enter_context(noted(stop_signals))
         guard = asl_det.hooks.GuardHook(signals, non_finite_steps, start.overwritten)
         runner.register_hook(guard)
+        for hook in runner.hooks:
+            if isinstance(hook, asl_det.hooks.SafeCheckpointHook):
+                hook.train_on = resume_anyway
         _train(runner, guard, signals)
         barrier()  # a launcher ends all processes when one fails, so none may run ahead
         written = [h.last_ckpt for h in runner.hooks
@@ -201,7 +211,7 @@ def make_resumable(cfg: Config) -> None:
     hooks.setdefault('logger', dict(type='LoggerHook'))
     cfg.default_hooks = hooks
     for hook in [*cfg.default_hooks.values(), *(cfg.get('custom_hooks') or [])]:
-        for kind in (CheckpointHook, LoggerHook):
+        for kind in (CheckpointHook, EMAHook, LoggerHook):
             if isinstance(hook, dict) and _is(hook, kind):
                 hook['type'] = f'mmdet.Safe{kind.__name__}'
     loop = cfg.get('train_cfg') or {}

@@ -6,10 +6,11 @@ import os
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
 from asl_det.errors import UserError
-from asl_det.registry import is_type, type_name
+from asl_det.registry import OPTIM_WRAPPERS, is_type, type_name
 
 SPLITS = ('train', 'val', 'test')
 # The lengths of a training that mmengine's loops know.
@@ -204,15 +205,52 @@ def scale_one_cycle(runner: Runner, cfg: Config) -> None:
             runner.logger.info(f'{where}.eta_max is scaled by {factor:g}, as the learning rate')
 
 
+def use_amp(cfg: Config) -> None:
+    """Mixed precision, for every optimizer of a config.
+
+    Raises:
+        UserError: for a wrapper class that is neither mmengine's nor one for it.
+    """
+    for place, wrapper, kind in _optim_wrappers(cfg):
+        if kind is OptimWrapper:
+            wrapper['type'] = 'AmpOptimWrapper'
+        elif kind is not None and not issubclass(kind, AmpOptimWrapper):
+            raise UserError(f'--amp: {place}.type={kind.__name__} is a class of your own, which '
+                            'AmpOptimWrapper would replace: derive it from AmpOptimWrapper, or '
+                            'leave --amp out')
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
 def without_amp(cfg: Config) -> bool:
-    """Replace AmpOptimWrapper by OptimWrapper; returns whether there was one."""
+    """Replace AmpOptimWrapper by OptimWrapper; returns whether there was one.
+
+    Raises:
+        UserError: for a class derived from it, which fails where there is no GPU.
+    """
+    found = False
+    for place, wrapper, kind in _optim_wrappers(cfg):
+        if kind is AmpOptimWrapper:
+            found = True
+            wrapper['type'] = 'OptimWrapper'
+            for name in ('loss_scale', 'dtype', 'use_fsdp'):
+                wrapper.pop(name, None)
+        elif kind is not None and kind.__init__ is AmpOptimWrapper.__init__:
+            raise UserError(f'{place}.type={kind.__name__} is derived from AmpOptimWrapper, which '
+                            'needs a GPU, and torch finds none: --cfg-options '
+                            f'{place}.type=AmpOptimWrapper trains in float32 without it')
+    return found
+
+
+def _optim_wrappers(cfg: Config) -> Iterator[Tuple[str, Dict[str, Any], Optional[type]]]:
+    """Dotted key, dict and class of the wrapper of every optimizer; None for an unknown class."""
     wrapper = cfg.get('optim_wrapper') or {}
-    if not is_type(wrapper, 'AmpOptimWrapper'):
-        return False
-    wrapper.type = 'OptimWrapper'
-    for name in ('loss_scale', 'dtype', 'use_fsdp'):
-        wrapper.pop(name, None)
-    return True
+    several = [name for name, part in wrapper.items()
+               if isinstance(part, dict) and 'optimizer' in part]
+    for name in several or ['']:
+        part = wrapper[name] if name else wrapper
+        kind = part.get('type', 'OptimWrapper')
+        kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+        yield f'optim_wrapper.{name}'.rstrip('.'), part, kind if isinstance(kind, type) else None
 
 
 def drop_empty_schedules(runner: Runner) -> None:

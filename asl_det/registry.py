@@ -9,6 +9,7 @@ try:
         LOOPS,
         METRICS,
         MODELS,
+        OPTIM_WRAPPERS,
         PARAM_SCHEDULERS,
         TRANSFORMS,
     )
@@ -19,8 +20,8 @@ except ModuleNotFoundError as error:
         f'asl_det needs MMDetection, but there is no module {error.name!r}: install a complete '
         'stack with: pip install "asl-det[openmmlab]"') from None
 
-__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'PARAM_SCHEDULERS', 'TRANSFORMS',
-           'is_type', 'type_name']
+__all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS',
+           'PARAM_SCHEDULERS', 'TRANSFORMS', 'is_type', 'type_name']
 
 
 def type_name(node: Any) -> str:

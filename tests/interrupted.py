@@ -11,6 +11,8 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import Dataset
 
 import asl_det.hooks.curves
@@ -72,6 +74,42 @@ class NoisyModelWithASL(NoisyModel):
         return dict(loss=self.loss(self.layer(torch.stack(inputs)), torch.ones(len(inputs), 2)))
 
 
+@MODELS.register_module()
+class NoisyModelWithAdaptiveASL(NoisyModelWithASL):
+
+    def __init__(self):
+        super().__init__()
+        self.loss = AsymmetricLoss(gamma_neg=2.0, adaptive=dict(step_size=1.0))
+
+
+@MODELS.register_module()
+class TwoOptimizersModel(NoisyModel):
+    """The optimizers step one after the other."""
+
+    def train_step(self, data, optim_wrapper):
+        data = self.data_preprocessor(data, True)
+        losses = {}
+        for name, wrapper in optim_wrapper.items():
+            with wrapper.optim_context(self):
+                losses[f'loss_{name}'] = self(**data, mode='loss')['loss']
+            wrapper.update_params(losses[f'loss_{name}'])
+        return losses
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TwoOptimizers:
+
+    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+        self.cfg = optim_wrapper_cfg
+
+    def __call__(self, model):
+        return OptimWrapperDict(**{
+            name: OptimWrapper(torch.optim.SGD(getattr(model, name).parameters(), **{
+                k: v for k, v in part['optimizer'].items() if k != 'type'}),
+                accumulative_counts=part.get('accumulative_counts', 1))
+            for name, part in self.cfg.items()})
+
+
 @METRICS.register_module()
 class WeightSum(BaseMetric):
 
@@ -108,7 +146,8 @@ def fail(runner):
     raise RuntimeError('a step fails')
 
 
-ACTIONS = dict(break_weights=break_weights, raise_signal=raise_signal, fail=fail)
+ACTIONS = {'break_weights': break_weights, 'raise_signal': raise_signal, 'fail': fail,
+           'pass': lambda runner: None}
 
 
 def interrupt(step, what):

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.registry import OPTIM_WRAPPERS
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from processes import python, python_twice
 from toy import write_config
 
 from asl_det import engine
 from asl_det.engine import load_config
 from asl_det.errors import UserError
+from asl_det.overrides import use_amp, without_amp
 
 # Where a process finds toy.py.
 PATHS = [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]
@@ -272,6 +276,59 @@ def test_mixed_precision_without_a_gpu_is_left_out_and_the_log_says_so(tmp_path,
                  amp=amp)
     assert last.is_file()
     assert 'WARNING - mixed precision needs a GPU' in log_of(tmp_path / 'run')
+
+
+@OPTIM_WRAPPERS.register_module()
+class UsersWrapper(OptimWrapper):
+    made = 0
+
+    def __init__(self, **kwargs):
+        UsersWrapper.made += 1
+        super().__init__(**kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class UsersAmpWrapper(AmpOptimWrapper):
+    pass
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpForCPU(AmpOptimWrapper):
+
+    def __init__(self, loss_scale='dynamic', **kwargs):
+        OptimWrapper.__init__(self, **kwargs)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='mixed precision runs here')
+def test_a_wrapper_class_of_the_users_is_not_dropped_without_a_gpu(tmp_path):
+    cfg = load_config(write_config(tmp_path), {'optim_wrapper.type': 'mmdet.UsersWrapper'})
+    made = UsersWrapper.made
+    train(cfg, work_dir=str(tmp_path / 'run'), amp=True)
+    assert UsersWrapper.made == made + 1 and 'training in float32' in log_of(tmp_path / 'run')
+    cfg = load_config(write_config(tmp_path), {'optim_wrapper.type': 'mmdet.UsersAmpWrapper'})
+    with pytest.raises(UserError, match='UsersAmpWrapper is derived from AmpOptimWrapper, which '
+                                        'needs a GPU.*optim_wrapper.type=AmpOptimWrapper trains'):
+        train(cfg, work_dir=str(tmp_path / 'b'))
+    cfg.optim_wrapper.type = 'mmdet.AmpForCPU'  # one that can do without
+    assert not without_amp(cfg) and cfg.optim_wrapper.type == 'mmdet.AmpForCPU'
+
+
+@pytest.mark.parametrize('kind, after', [
+    (None, 'AmpOptimWrapper'), ('OptimWrapper', 'AmpOptimWrapper'),
+    ('mmdet.UsersAmpWrapper', 'mmdet.UsersAmpWrapper'), ('mmdet.UsersWrapper', None)])
+def test_mixed_precision_replaces_no_wrapper_class_of_the_users(kind, after):
+    wrapper = dict(optimizer=dict(type='SGD', lr=0.1), **(dict(type=kind) if kind else {}))
+    one, several = Config(dict(optim_wrapper=wrapper)), Config(dict(optim_wrapper=dict(
+        constructor='Mine', a=wrapper, b=wrapper)))
+    for cfg, parts in ((one, [one.optim_wrapper]),
+                       (several, [several.optim_wrapper.a, several.optim_wrapper.b])):
+        if after is None:
+            with pytest.raises(UserError, match='type=UsersWrapper is a class of your own'):
+                use_amp(cfg)
+            continue
+        use_amp(cfg)
+        assert all(part.type == after and part.loss_scale == 'dynamic' for part in parts)
+        assert 'type' not in several.optim_wrapper
 
 
 def test_scaling_without_a_base_batch_size_is_refused(tmp_path):

@@ -2,7 +2,8 @@
 
 import math
 import os
-from typing import Any, Dict, Optional, Sequence, Tuple
+from itertools import zip_longest
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
@@ -11,11 +12,12 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
+from asl_det.accumulation import optim_wrappers
 from asl_det.errors import Stopped, UserError
-from asl_det.hooks.raw_and_ema import RawAndEMAHook
+from asl_det.hooks.raw_and_ema import RawAndEMAHook, SafeEMAHook
 from asl_det.hooks.safe_checkpoint import SafeCheckpointHook
 from asl_det.registry import HOOKS
-from asl_det.runs import remove
+from asl_det.runs import FINISHED, remove
 from asl_det.stopping import Signals
 
 
@@ -55,7 +57,7 @@ class GuardHook(Hook):
         self.non_finite_steps = non_finite_steps
         self.overwritten = overwritten
         self._bad = 0  # steps in a row
-        self._scale = math.inf
+        self._scales: List[float] = []
         self._whole: Optional[int] = None  # iterations of a state between two steps
         self.validating = False
 
@@ -64,6 +66,10 @@ class GuardHook(Hook):
             remove([path for path in self.overwritten if os.path.dirname(path) != runner.log_dir])
         for hook in _savers(runner)[:1]:
             hook.catch_up(runner)
+        loop = runner.train_loop
+        if is_main_process() and not getattr(loop, 'stop_training', False) and (
+                runner.iter < getattr(loop, 'max_iters', math.inf)):
+            remove([os.path.join(runner.work_dir, FINISHED)])  # that was another training's end
         self._whole = runner.iter
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -73,7 +79,7 @@ class GuardHook(Hook):
                          outputs: Optional[Dict[str, Any]] = None) -> None:
         self._whole = runner.iter + 1
         if math.isfinite(loss_of(outputs)):
-            self._bad, self._scale = 0, math.inf
+            self._bad, self._scales = 0, []
         elif not self._skipped(runner):
             self._bad += 1
         number, bad = self._agree(self.signals.number, self._bad)
@@ -106,13 +112,20 @@ class GuardHook(Hook):
 
         Returns:
             The checkpoint, or None if the error came within a step, within a
-            validation whose weights were exchanged for their average, if
-            saving fails too, or in another process.
+            validation beside an EMAHook of the user's own, if saving fails
+            too, or in another process.
         """
-        exchanged = self.validating and any(
-            isinstance(h, EMAHook) and not isinstance(h, RawAndEMAHook) for h in runner.hooks)
-        if not self._whole or exchanged or not is_main_process():
+        averages = [h for h in runner.hooks if isinstance(h, EMAHook)]
+        if not self._whole or not is_main_process():
             return None
+        if self.validating and not all(isinstance(h, (RawAndEMAHook, SafeEMAHook))
+                                       for h in averages):
+            print_log('the state is not saved: whether a hook of your own has exchanged the '
+                      'weights for their average is not known', logger='current')
+            return None
+        for hook in averages:
+            if isinstance(hook, SafeEMAHook):
+                hook.put_back()
         loop = runner.train_loop
         if isinstance(loop, EpochBasedTrainLoop) and not (
                 loop.epoch * len(loop.dataloader) <= self._whole
@@ -126,12 +139,11 @@ class GuardHook(Hook):
 
     def _skipped(self, runner: Runner) -> bool:
         """Whether mixed precision left the step out and has a smaller scale to try."""
-        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
-        if scaler is None or not scaler.is_enabled():
-            return False
-        scale, before = scaler.get_scale(), self._scale
-        self._scale = scale
-        return 1 < scale < before
+        scalers = [getattr(w, 'loss_scaler', None) for w in optim_wrappers(runner.optim_wrapper)]
+        before, self._scales = self._scales, [
+            s.get_scale() for s in scalers if s is not None and s.is_enabled()]
+        return any(1 < now < old for now, old in zip_longest(
+            self._scales, before, fillvalue=math.inf))
 
     def _agree(self, number: int, bad: int) -> Tuple[int, int]:
         """The highest of all processes."""

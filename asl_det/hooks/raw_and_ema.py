@@ -26,6 +26,26 @@ class WeightedSumEMA(ExponentialMovingAverage):
 
 
 @HOOKS.register_module()
+class SafeEMAHook(EMAHook):
+    """mmengine's EMAHook, which knows whether the model has the averaged weights.
+
+    The engine puts it in the place of ``EMAHook``: after an error in a
+    validation the weights that were trained are saved.
+    """
+
+    exchanged = False
+
+    def _swap_ema_parameters(self) -> None:
+        super()._swap_ema_parameters()
+        self.exchanged = not self.exchanged
+
+    def put_back(self) -> None:
+        """Give the model the weights that are trained."""
+        if self.exchanged:
+            self._swap_ema_parameters()
+
+
+@HOOKS.register_module()
 class RawAndEMAHook(EMAHook):
     """Exponential moving average (EMA) of all that a checkpoint holds, beside the raw weights.
 

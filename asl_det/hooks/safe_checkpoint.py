@@ -5,21 +5,28 @@ import os
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
+from asl_det.accumulation import (
+    accumulated,
+    counts,
+    may_hold_gradients,
+    set_accumulated,
+    set_counts,
+)
 from asl_det.errors import UserError
 from asl_det.files import PARTIAL, WholeFileBackend, write_whole
 from asl_det.loops import ResumableEpochLoop, ResumedData
 from asl_det.random_state import random_state, set_random_state
 from asl_det.registry import HOOKS
-from asl_det.runs import FINISHED, LAST, remove
+from asl_det.runs import ASIDE, FINISHED, LAST, FileNames, newer_files, put_aside, remove, same_path
 
 OUTDATED = 'outdated_ckpts'
 
@@ -40,19 +47,34 @@ class SafeCheckpointHook(CheckpointHook):
       that the interrupted one would have drawn (in a new epoch
       :class:`~asl_det.hooks.EpochSeedHook`, where there is one, seeds them).
     - A validation that was due but had not been finished is made up for.
+    - ``accumulated`` holds the gradients of every process that no step of an
+      optimizer has used, where they are accumulated or there are several.
+    - What early stopping has counted goes on, and a run that it ended has ended.
+    - Where an earlier checkpoint, or one of another folder, is resumed, newer
+      ones of this folder are put aside and ``last_checkpoint`` names the start.
+      The best checkpoint of another folder stays.
+
+    Attributes:
+        train_on: whether a run that was stopped before its length trains on.
 
     Raises:
         UserError: if a file can not be written, or weights are not finite.
     """
 
+    train_on = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.filename_tmpl = FileNames(self.filename_tmpl)
         self.saved_at: Optional[int] = None  # iterations that the last saved state has behind it
         self.alone = False  # whether this process saves without the others
         self._loaded: Dict[str, Any] = {}
         self._infinite: set = set()
         self._states: List[Dict[str, Any]] = []
+        self._accumulated: List[Dict[str, Any]] = []
         self._random: Dict[str, Any] = {}
+        self._later: Optional[List[Tuple[Union[int, str], Dict[str, Any]]]] = None
+        self._replaced: List[str] = []  # best ones before
         self._validated_at: Optional[int] = None
         self._before_val: Optional[Dict[str, Any]] = None
 
@@ -64,8 +86,10 @@ class SafeCheckpointHook(CheckpointHook):
         self.local = isinstance(self.file_backend, WholeFileBackend)
         if self.local:
             self.file_backend = _PatientBackend()
+            self._best_is_here()
             if is_main_process():
                 self._tidy(runner)
+                self._branch(runner)
         self._infinite = set(not_finite(_model(runner)))  # meant so, e.g. a mask
         self._resume(runner)
 
@@ -78,6 +102,39 @@ class SafeCheckpointHook(CheckpointHook):
         if self._is_here(known.get('last_ckpt')):
             self._remove(known.get(OUTDATED, []))
 
+    def _best_is_here(self) -> None:
+        """A folder may be a copy, or the run have begun in another: what lies there stays."""
+        def own(path: Optional[str]) -> Optional[str]:
+            here = path and self.file_backend.join_path(self.out_dir, os.path.basename(path))
+            return here if here and self.file_backend.exists(here) else None
+
+        if hasattr(self, 'best_ckpt_path'):
+            self.best_ckpt_path = own(self.best_ckpt_path)
+        best = getattr(self, 'best_ckpt_path_dict', {})
+        best.update({name: own(path) for name, path in best.items()})
+
+    def _branch(self, runner: Runner) -> None:
+        """Leave a branch of the run for another one, whose start ``last_checkpoint`` names."""
+        start, last = runner._load_from, Path(runner.work_dir, LAST)
+        if not runner._resume or '://' in start:
+            return
+        here = any(same_path(os.path.dirname(start), f) for f in (self.out_dir, runner.work_dir))
+        named = last.read_text('utf-8', 'replace').strip() if last.is_file() else ''
+        if same_path(named, start) or here and (
+                os.path.basename(named) == os.path.basename(start)):
+            return
+
+        epoch, iteration = (runner.epoch, runner.iter) if here else (-1, -1)
+        newer = newer_files(self.out_dir, self.filename_tmpl, epoch if self.by_epoch else None,
+                            iteration)
+        if newer:
+            folder = os.path.join(self.out_dir, f'{ASIDE}{runner.timestamp}')
+            put_aside(newer, folder)
+            names = ', '.join(map(os.path.basename, newer))
+            runner.logger.warning(f'the training goes on from {start}: {names} of another branch '
+                                  f'of the run were put aside, in {folder}')
+        write_whole(last, os.path.abspath(start))
+
     def _is_here(self, path: Optional[str]) -> bool:
         """Whether a checkpoint lies in this run's own folder."""
         return bool(path) and os.path.abspath(os.path.dirname(path)) == os.path.abspath(
@@ -86,7 +143,8 @@ class SafeCheckpointHook(CheckpointHook):
     # Going on.
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        self._loaded = dict(meta=checkpoint.get('meta', {}), random=checkpoint.pop('random', []))
+        self._loaded = dict(meta=checkpoint.get('meta', {}), random=checkpoint.pop('random', []),
+                            accumulated=checkpoint.pop('accumulated', []))
 
     def _resume(self, runner: Runner) -> None:
         meta = self._loaded.get('meta', {})
@@ -98,6 +156,11 @@ class SafeCheckpointHook(CheckpointHook):
             self.last_ckpt = last
         loop, states = runner.train_loop, self._loaded['random']
         self._set_place(runner, meta)
+        self._set_early_stopping(runner, meta)
+        set_counts(runner.optim_wrapper, meta.get('gradients', []))
+        if self._loaded['accumulated']:
+            set_accumulated(_model(runner), self._loaded.pop('accumulated'))
+            runner.logger.info('gradients that no step had used go on too: nothing of them is lost')
         if get_rank() < len(states):
             self._random = states[get_rank()]
             self._set_random()
@@ -123,6 +186,25 @@ class SafeCheckpointHook(CheckpointHook):
         else:
             runner.logger.warning(f'{where}, which has {batches} now, in {type(loop).__name__}: '
                                   'the epoch starts anew')
+
+    def _set_early_stopping(self, runner: Runner, meta: Dict[str, Any]) -> None:
+        for hook, saved in zip(_early_stopping(runner), meta.get('early_stopping', []),
+                               strict=False):
+            if (hook.monitor, hook.rule) == (saved['monitor'], saved['rule']):
+                hook.wait_count, hook.best_score = saved['wait_count'], saved['best_score']
+        if meta.get('stopped') and not self.train_on:
+            runner.train_loop.stop_training = True
+            runner.logger.warning(
+                'early stopping has ended this run, so nothing is left to train; --resume-anyway '
+                'trains on, until the hook (its patience, if you change that) ends it again')
+
+    def after_train(self, runner: Runner) -> None:
+        stopped = getattr(runner.train_loop, 'stop_training', False)
+        if stopped and self.save_last and not (
+                self.saved_at == runner.iter and self._loaded.get('meta', {}).get('stopped')):
+            self.saved_at = None  # that it has ended is part of the state
+            self.save_now(runner, runner.epoch, runner.iter)
+        super().after_train(runner)
 
     def catch_up(self, runner: Runner) -> None:
         """Run the validation that an interrupted training owed at its checkpoint."""
@@ -152,6 +234,7 @@ class SafeCheckpointHook(CheckpointHook):
         Returns:
             The file, ``epoch_2_iter_1240.pth`` in the middle of an epoch.
         """
+        self._later = None
         if self.saved_at != iteration:
             step: Union[int, str] = iteration
             if self.by_epoch:
@@ -162,13 +245,24 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: Union[int, str],
                                    meta: Dict[str, Any]) -> None:
+        if self._later is not None:
+            self._later.append((step, meta))
+            return
         self._check_finite(runner)
         batches = _batches(runner)
         done = meta['iter'] - meta['epoch'] * batches
         meta.update(batches=(done if 0 < done <= batches else 0, batches),
-                    validated=self._validated_at == meta['iter'])
+                    validated=self._validated_at == meta['iter'],
+                    gradients=counts(runner.optim_wrapper),
+                    stopped=bool(getattr(runner.train_loop, 'stop_training', False)),
+                    early_stopping=[dict(monitor=h.monitor, rule=h.rule, wait_count=h.wait_count,
+                                         best_score=float(h.best_score))
+                                    for h in _early_stopping(runner)])
         own = self._before_val if self.alone and self._before_val else random_state()
         self._states = [own] if self.alone else all_gather_object(own)
+        if may_hold_gradients(runner.optim_wrapper):
+            held = accumulated(_model(runner), self.alone)
+            self._accumulated = held if any(one['gradients'] for one in held) else []
         hub, before = runner.message_hub, (self.last_ckpt, getattr(self, 'keep_ckpt_ids', None))
         outdated = self._outdate(step)
         name = self.filename_tmpl.format(step)
@@ -176,8 +270,7 @@ class SafeCheckpointHook(CheckpointHook):
         hub.update_info('last_ckpt', self.last_ckpt)
         if self.max_keep_ckpts > 0:
             hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        waiting = self.file_backend.waiting or [] if self.local else []
-        hub.update_info(OUTDATED, [*outdated, *map(os.path.basename, waiting)])
+        hub.update_info(OUTDATED, [*outdated, *map(os.path.basename, self._replaced)])
         try:
             with self._told(self.last_ckpt, before[0]):
                 runner.save_checkpoint(
@@ -190,7 +283,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.last_ckpt, self.keep_ckpt_ids = before
             raise
         finally:
-            self._states = []
+            self._states, self._accumulated = [], []
         self.saved_at = meta['iter']
         if is_main_process():
             self._remove(outdated)
@@ -214,16 +307,29 @@ class SafeCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         if self._states:
             checkpoint['random'] = self._states
+        if self._accumulated:
+            checkpoint['accumulated'] = self._accumulated
 
     def before_val(self, runner: Runner) -> None:
         self._before_val = random_state()  # a validation that fails is run again
 
-    def after_val(self, runner: Runner) -> None:
-        self._before_val = None
-
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         self._validated_at = runner.iter
-        super().after_val_epoch(runner, metrics)
+        self._later = []  # until all hooks, early stopping too, have seen the metrics
+        try:
+            super().after_val_epoch(runner, metrics)
+        except BaseException:
+            self._later = None
+            raise
+
+    def after_val(self, runner: Runner) -> None:
+        self._before_val = None
+        later, self._later = self._later or [], None
+        for step, meta in later:
+            self._save_checkpoint_with_step(runner, step, meta)
+        replaced, self._replaced = self._replaced, []
+        for path in replaced:
+            self.file_backend.remove(path)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Dict[str, float]) -> None:
         if not self.save_best:
@@ -237,8 +343,7 @@ class SafeCheckpointHook(CheckpointHook):
                 super()._save_best_checkpoint(runner, metrics)
             best = {getattr(self, 'best_ckpt_path', None),
                     *getattr(self, 'best_ckpt_path_dict', {}).values()}
-            for path in set(waiting) - best:  # the same epoch may be the best again
-                self.file_backend.remove(path)
+            self._replaced = list(set(waiting) - best)  # the same epoch may be the best again
 
     @contextmanager
     def _told(self, what: str, last: Optional[str]) -> Iterator[None]:
@@ -298,6 +403,10 @@ def _batches(runner: Runner) -> int:
     """Batches of an epoch; 0 where the loop has none, and the data perhaps no length."""
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     return len(runner.train_dataloader) if by_epoch else 0
+
+
+def _early_stopping(runner: Runner) -> List[EarlyStoppingHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
 
 
 def _model(runner: Runner) -> nn.Module:

@@ -3,6 +3,7 @@ from typing import Any, Dict, List
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from asl_det.accumulation import optim_wrappers
 from asl_det.errors import UserError
 from asl_det.registry import HOOKS
 
@@ -46,6 +47,7 @@ def settings(runner: Runner) -> List[Dict[str, Any]]:
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     found = [dict({name: vars(s)[name] for name in SETTINGS if name in vars(s)},
                   of=type(s).__name__) for group in groups for s in group]
-    if found or not hasattr(runner.optim_wrapper, 'param_groups'):
+    if found:
         return found
-    return [dict(lr=[g['lr'] for g in runner.optim_wrapper.param_groups], of='optimizer')]
+    return [dict(lr=[g['lr'] for g in w.param_groups], of='optimizer')
+            for w in optim_wrappers(runner.optim_wrapper) if hasattr(w, 'param_groups')]

@@ -1,13 +1,15 @@
 """The paper's adaptive asymmetry: gamma_neg follows a target for delta_p."""
 
+import functools
 import logging
 import weakref
 from typing import Any, Callable, List, Optional, Union
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from asl_det.losses.arguments import require, require_number
@@ -31,7 +33,11 @@ class AdaptiveGamma(nn.Module):
     different number of times. A step without positives (or without negatives)
     changes nothing.
 
-    The step is that of any ``torch.optim.Optimizer`` in the process. Where an
+    The step is that of the optimizers which it follows (:meth:`follow`;
+    :class:`~asl_det.hooks.AdaptiveGammaHook` sees to that in a training of
+    mmengine). A loss that follows none moves with any
+    ``torch.optim.Optimizer`` of its own process, and by what that saw alone: a
+    loss that one process builds for itself waits for no other. Where an
     optimizer of another kind steps, call :meth:`step` after it.
 
     ``gamma_neg`` is a float32 buffer: saved and restored with the model,
@@ -80,7 +86,37 @@ class AdaptiveGamma(nn.Module):
         self._on_host = float(start)  # of a GPU: reading it would wait
         self._copy: Optional[Tensor] = None  # on its way to the host
         self._copied: Any = None
+        self._observed = False  # since it was made
+        self._followed: weakref.WeakSet = weakref.WeakSet()
         _step_with_optimizers(self)
+
+    def follow(self, optimizer: Optimizer) -> None:
+        """Step with this optimizer, together with all processes; others move it no more.
+
+        Args:
+            optimizer: that of the training. Every process has one, and calls
+                this with it.
+        """
+        if optimizer in self._followed:
+            return
+        self._followed.add(optimizer)
+        reference = weakref.ref(self)
+
+        def after_step(*_: Any) -> None:
+            alive = reference()
+            if alive is not None:
+                alive.step()
+
+        optimizer.register_step_post_hook(after_step)
+
+    @property
+    def counted(self) -> Tensor:
+        """Sums since the last step, ``(4,)``: part of the state where gradients accumulate."""
+        return self._sums
+
+    @counted.setter
+    def counted(self, sums: Tensor) -> None:
+        self._sums.copy_(sums)
 
     def value(self) -> Union[float, Tensor]:
         """gamma_neg, on the host; inside torch.compile the tensor, whose changes need no graph."""
@@ -97,6 +133,7 @@ class AdaptiveGamma(nn.Module):
         """Count what a call saw, once its ``loss`` is differentiated."""
         if not loss.requires_grad:
             return
+        self._observed = True
         seen = torch.stack([t.detach().to(self._sums.dtype) for t in statistics[:4]])
         if is_compiling():  # nothing is repeated inside a graph
             self._count(seen)
@@ -116,9 +153,21 @@ class AdaptiveGamma(nn.Module):
     @torch.no_grad()
     def step(self) -> None:
         """Move gamma_neg by what was observed since the last step, in all processes."""
+        all_reduce(self._sums)  # in every step: another process may have seen something
+        self._move()
+
+    @torch.no_grad()
+    def step_alone(self) -> None:
+        """The same, in this process; nothing where an optimizer is followed."""
+        if self._followed or not self._observed:
+            return
+        if get_world_size() > 1:
+            _warn_alone()
+        self._move()
+
+    def _move(self) -> None:
         sums = self._sums.clone()
         self._sums.zero_()
-        all_reduce(sums)  # in every step: another process may have seen something
         p_pos, p_neg, n_pos, n_neg = sums
         delta_p = p_pos / n_pos - (1 - p_neg / n_neg)
         gamma = self.gamma_neg + self.step_size * (self.delta_p_target - delta_p)
@@ -160,10 +209,11 @@ class AdaptiveGamma(nn.Module):
 
     def __getstate__(self) -> dict:
         self.value()  # an event can not be copied
-        return self.__dict__.copy()
+        return {k: v for k, v in self.__dict__.items() if k != '_followed'}
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__(state)
+        self._followed = weakref.WeakSet()  # a copy, such as an average, is of no training
         _step_with_optimizers(self)
 
     def extra_repr(self) -> str:
@@ -172,13 +222,20 @@ class AdaptiveGamma(nn.Module):
 
 
 def _step_with_optimizers(gamma: AdaptiveGamma) -> None:
-    """Call ``gamma.step()`` after every optimizer's step, as long as ``gamma`` is there."""
+    """Call ``gamma.step_alone()`` after every optimizer's step, as long as ``gamma`` is there."""
     reference = weakref.ref(gamma)
 
     def after_step(*_: Any) -> None:
         alive = reference()
         if alive is not None:
-            alive.step()
+            alive.step_alone()
 
     handle = register_optimizer_step_post_hook(after_step)
     weakref.finalize(gamma, handle.remove).atexit = False
+
+
+@functools.cache
+def _warn_alone() -> None:
+    print_log('an adaptive loss follows no optimizer, so each process moves a gamma_neg of its '
+              "own: custom_hooks=[dict(type='AdaptiveGammaHook')] in the config, or "
+              'loss.adaptive.follow(optimizer), keeps them the same', 'current', logging.WARNING)

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from interrupted import EPOCHS, STEPS, assert_same_end, config, interrupt, load, train
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 
 from asl_det.errors import Stopped, UserError
 from asl_det.hooks import GuardHook
@@ -39,6 +40,30 @@ def test_a_stopped_training_goes_on_and_ends_the_same(whole, tmp_path, by_epoch,
     assert (tmp_path / 'last_checkpoint').read_text() == stopped.value.checkpoint
     train(config(by_epoch), tmp_path, resume='auto', resume_anyway=True)  # without the hook
     assert_same_end(whole[by_epoch], tmp_path)
+
+
+@pytest.mark.parametrize('by_epoch, step', [(True, 3), (False, 3)], ids=['epochs', 'iterations'])
+def test_a_stop_without_a_seed_in_the_config_goes_on_with_the_same_order(tmp_path, by_epoch, step):
+    """The seed that the Runner drew is the run's: no image is left out, none comes twice."""
+    def cfg(**more):
+        return config(by_epoch, randomness=dict(seed=None), **more)
+
+    with pytest.raises(Stopped) as stopped:
+        train(cfg(custom_hooks=[interrupt(step, 'raise_signal')]), tmp_path / 'run')
+    seed = load(stopped.value.checkpoint)['meta']['seed']
+    train(cfg(), tmp_path / 'run', resume='auto', resume_anyway=True)
+    train(cfg(), tmp_path / 'whole', seed=seed)
+    assert_same_end(tmp_path / 'whole', tmp_path / 'run')
+
+
+@pytest.mark.parametrize('anyway', [False, True])
+def test_another_seed_than_the_runs_is_refused(tmp_path, anyway):
+    with pytest.raises(Stopped):
+        train(config(custom_hooks=[interrupt(3, 'raise_signal')]), tmp_path)
+    for kwargs in (dict(seed=1), dict(cfg=config(randomness=dict(seed=1)))):
+        with pytest.raises(UserError, match='seed 1, but the run has seed 0'):
+            train(kwargs.pop('cfg', config()), tmp_path, resume='auto', resume_anyway=anyway,
+                  **kwargs)
 
 
 def test_handlers_of_signals_are_put_back(tmp_path):
@@ -77,6 +102,32 @@ def test_an_error_in_the_validation_loses_no_step(whole, tmp_path):
     FailingOnce.fail = False
     train(cfg, tmp_path, resume='auto')
     assert_same_end(whole[True], tmp_path)
+
+
+@pytest.mark.parametrize('kind, saves', [('EMAHook', True), ('mmdet.UsersEMA', False)])
+def test_an_error_in_a_validation_of_an_average_saves_the_weights_that_are_trained(
+        tmp_path, monkeypatch, kind, saves):
+    cfg = config(custom_hooks=[dict(type=kind, momentum=0.1)],
+                 val_evaluator=dict(type='mmdet.FailingOnce'))
+    cfg.default_hooks.checkpoint.interval = EPOCHS
+    train_whole = config(custom_hooks=cfg.custom_hooks, val_evaluator=cfg.val_evaluator)
+    monkeypatch.setattr(FailingOnce, 'fail', False)
+    train(train_whole, tmp_path / 'whole')
+    monkeypatch.setattr(FailingOnce, 'fail', True)
+    with pytest.raises(OSError, match='output path'):
+        train(cfg, tmp_path / 'run')
+    assert (tmp_path / 'run/last_checkpoint').exists() == saves
+    said = ''.join(p.read_text() for p in tmp_path.glob('run/*/*.log'))
+    assert ('a hook of your own has exchanged' in said) != saves
+    if saves:
+        monkeypatch.setattr(FailingOnce, 'fail', False)
+        train(cfg, tmp_path / 'run', resume='auto')
+        assert_same_end(tmp_path / 'whole', tmp_path / 'run')
+
+
+@HOOKS.register_module()
+class UsersEMA(EMAHook):
+    pass
 
 
 def test_an_error_within_a_step_saves_nothing_of_it(tmp_path):
@@ -139,6 +190,19 @@ def test_steps_that_mixed_precision_skips_do_not_count(start, steps):
     for _ in range(steps - 1):
         guard.after_train_iter(runner, 0, outputs=dict(loss=torch.tensor(math.inf)))
     with pytest.raises(UserError, match='3 steps in a row'):
+        guard.after_train_iter(runner, 0, outputs=dict(loss=torch.tensor(math.inf)))
+
+
+def test_a_step_that_one_of_several_optimizers_skips_does_not_count():
+    scalers = [Scaler(0), Scaler(2.0 ** 16)]
+    wrappers = {}
+    for name, scaler in zip('ab', scalers, strict=True):
+        wrappers[name] = OptimWrapper(torch.optim.SGD([torch.zeros(1)], 0.1))
+        wrappers[name].loss_scaler = scaler
+    guard = GuardHook(Signals(), 3)
+    runner = SimpleNamespace(optim_wrapper=OptimWrapperDict(**wrappers), iter=0, hooks=[],
+                             train_dataloader=[0] * 99, train_loop=None, epoch=0)
+    for _ in range(10):
         guard.after_train_iter(runner, 0, outputs=dict(loss=torch.tensor(math.inf)))
 
 

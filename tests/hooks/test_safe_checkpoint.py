@@ -5,10 +5,22 @@ import os
 
 import pytest
 import torch
-from interrupted import EPOCHS, STEPS, Killed, assert_same_end, config, interrupt, load, train
+from interrupted import (
+    EPOCHS,
+    STEPS,
+    Killed,
+    WeightSum,
+    assert_same_end,
+    config,
+    interrupt,
+    load,
+    train,
+)
+from mmengine.logging import MessageHub
 
 import asl_det.files
-from asl_det.errors import UserError
+from asl_det.errors import Stopped, UserError
+from asl_det.registry import METRICS
 
 
 @pytest.fixture(scope='module', params=[True, False], ids=['epochs', 'iterations'])
@@ -107,3 +119,65 @@ def test_checkpoints_of_mmengine_are_resumed(tmp_path):
     torch.save(saved, old)
     cfg.train_cfg.max_epochs += 1
     assert train(cfg, tmp_path / 'a', resume='auto').name == 'epoch_3.pth'
+
+
+def early(patience=2, steps=6, **more):
+    """Ends after some validations that are not better than the first."""
+    cfg = config(param_scheduler=[], val_evaluator=dict(type='mmdet.Worse'), custom_hooks=[
+        dict(type='EarlyStoppingHook', monitor='score', rule='greater', patience=patience),
+        *more.pop('custom_hooks', [])], **more)
+    cfg.train_cfg.max_epochs = steps
+    cfg.default_hooks.checkpoint.interval = 2
+    return cfg
+
+
+@METRICS.register_module()
+class Worse(WeightSum):
+
+    def compute_metrics(self, results):
+        return dict(score=-float(MessageHub.get_current_instance().get_info('epoch')))
+
+
+def test_a_run_that_early_stopping_ended_has_ended(tmp_path):
+    last = train(early(), tmp_path)
+    assert last.name == 'epoch_3.pth'  # the end is saved, whatever the interval
+    before = last.read_bytes()
+    assert train(early(), tmp_path, resume='auto') == last and last.read_bytes() == before
+    log = ''.join(p.read_text() for p in sorted(tmp_path.glob('*/*.log')))
+    assert 'early stopping has ended this run, so nothing is left to train' in log
+    assert train(early(), tmp_path, resume='auto', resume_anyway=True).name == 'epoch_4.pth'
+    assert train(early(patience=9), tmp_path, resume='auto', resume_anyway=True
+                 ).name == 'epoch_6.pth'
+
+
+@pytest.mark.parametrize('step', [STEPS + 1, 2 * STEPS, 2 * STEPS + 1])
+def test_what_early_stopping_has_counted_goes_on(tmp_path, step):
+    """A stop does not give it its patience anew."""
+    train(early(), tmp_path / 'whole')
+    stop = dict(custom_hooks=[interrupt(step, 'raise_signal')])
+    with pytest.raises(Stopped):
+        train(early(**stop), tmp_path / 'run')
+    train(early(), tmp_path / 'run', resume='auto', resume_anyway=True)
+    assert_same_end(tmp_path / 'whole', tmp_path / 'run')
+
+
+def test_early_stopping_has_seen_the_metrics_that_make_the_best_checkpoint(tmp_path):
+    cfg = early(custom_hooks=[interrupt(STEPS + 1, 'fail')])
+    cfg.default_hooks.checkpoint.interval = 1
+    with pytest.raises(RuntimeError):
+        train(cfg, tmp_path)
+    meta = load((tmp_path / 'last_checkpoint').read_text())['meta']
+    assert meta['validated'] and meta['early_stopping'][0]['best_score'] == 0.0
+
+
+def test_several_optimizers_are_resumed(tmp_path):
+    """With a schedule, and without one: the learning rates are compared."""
+    optim = dict(constructor='TwoOptimizers', layer=dict(optimizer=dict(type='SGD', lr=0.1)),
+                 norm=dict(optimizer=dict(type='SGD', lr=0.2)))
+    for name, more in (('a', {}), ('b', dict(param_scheduler=[]))):
+        more = dict(more, model=dict(type='mmdet.TwoOptimizersModel'), optim_wrapper=optim)
+        train(config(**more), tmp_path / f'whole_{name}')
+        with pytest.raises(Stopped):
+            train(config(custom_hooks=[interrupt(2, 'raise_signal')], **more), tmp_path / name)
+        train(config(**more), tmp_path / name, resume='auto', resume_anyway=True)
+        assert_same_end(tmp_path / f'whole_{name}', tmp_path / name)

@@ -291,6 +291,18 @@ def test_values_out_of_range_are_refused(options, error):
         adaptive_loss(**options)
 
 
+def test_a_loss_moves_with_the_optimizer_that_it_follows_alone():
+    followed, other = (torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1) for _ in range(2))
+    loss = adaptive_loss()
+    loss.adaptive.follow(followed)
+    backward(loss, *some_batch())
+    copied = copy.deepcopy(loss)  # it follows nothing
+    other.step()
+    assert loss.gamma_neg == 2.0 != copied.gamma_neg
+    followed.step()
+    assert loss.gamma_neg == copied.gamma_neg
+
+
 def _calls(rank):
     """Batches of the steps of a process: rank 1 calls the loss twice in one, never in another."""
     batches = [[some_batch(10 * rank + k, 7 + 3 * rank)] for k in range(4)]
@@ -302,10 +314,18 @@ def _calls(rank):
 
 def _worker(rank):
     loss = adaptive_loss()
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    optimizer = torch.optim.SGD([parameter], 0.1)
+    loss.adaptive.follow(optimizer)
+    loss.adaptive.follow(optimizer)  # once is enough
     for calls in _calls(rank):
         for batch in calls:
             backward(loss, *batch)
-        optimizer_step()
+        optimizer.step()
+        if rank == 0:
+            # One that this process alone has, and uses, waits for no other.
+            step(adaptive_loss(), *some_batch())
     return loss.gamma_neg
 
 
