@@ -116,7 +116,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _branch(self, runner: Runner) -> None:
         """Leave a branch of the run for another one, whose start ``last_checkpoint`` names."""
         start, last = runner._load_from, Path(runner.work_dir, LAST)
-        if not runner._resume or '://' in start:
+        if not runner._resume or not start or '://' in start:  # mmengine looks for it by itself
             return
         here = any(same_path(os.path.dirname(start), f) for f in (self.out_dir, runner.work_dir))
         named = last.read_text('utf-8', 'replace').strip() if last.is_file() else ''

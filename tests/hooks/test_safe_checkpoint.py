@@ -16,7 +16,9 @@ from interrupted import (
     load,
     train,
 )
+from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.runner import Runner
 
 import asl_det.files
 from asl_det.errors import Stopped, UserError
@@ -181,3 +183,13 @@ def test_several_optimizers_are_resumed(tmp_path):
             train(config(custom_hooks=[interrupt(2, 'raise_signal')], **more), tmp_path / name)
         train(config(**more), tmp_path / name, resume='auto', resume_anyway=True)
         assert_same_end(tmp_path / f'whole_{name}', tmp_path / name)
+
+
+def test_a_config_that_a_run_has_left_is_resumed_by_mmengine_itself(tmp_path):
+    """As mmdet's own tools/train.py --resume does."""
+    train(config(), tmp_path)
+    cfg = Config.fromfile(next(tmp_path.glob('*/vis_data/config.py')))
+    cfg.train_cfg.max_epochs, cfg.resume = EPOCHS + 1, True
+    cfg.experiment_name = 'another'
+    Runner.from_cfg(cfg).train()
+    assert (tmp_path / f'epoch_{EPOCHS + 1}.pth').exists()
