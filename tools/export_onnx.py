@@ -26,7 +26,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--thresholds', metavar='T|thresholds.json', help='that go with it; '
                         'default: those in the checkpoint')
     parser.add_argument('--logits', action='store_true', help='scores before the sigmoid (and '
-                        'before temperature and bias of the thresholds)')
+                        'before temperature and bias of the thresholds), which differ where the '
+                        'sigmoid in float32 is 1 already, from 17 upwards')
     parser.add_argument('--size', nargs=2, type=int, metavar=('HEIGHT', 'WIDTH'),
                         help='of the input; default: as the test pipeline resizes')
     args = parser.parse_args()

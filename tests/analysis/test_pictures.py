@@ -31,6 +31,17 @@ def test_a_sample_without_labels_is_drawn_as_one_of_which_nothing_is_known(tmp_p
     assert (without != sheet(tmp_path, 'absent', [0, 0, 0])).any()
 
 
+def test_the_labels_with_the_highest_logits_are_shown_where_all_scores_are_one(tmp_path):
+    Image.new('RGB', (32, 32)).save(tmp_path / 'image.png')
+    sample = MultiLabelSample(metainfo=dict(img_path=str(tmp_path / 'image.png')))
+    sample.logits = torch.arange(60.0, 68.0)
+    sample.scores = sample.logits.sigmoid()
+    for first in (0, 2):  # six are shown
+        sample.pred_labels = torch.arange(first, 8)
+        plot_sheet([sample], list('abcdefgh'), tmp_path / f'{first}.png')
+    assert (tmp_path / '0.png').read_bytes() == (tmp_path / '2.png').read_bytes()
+
+
 GREY = np.repeat(np.repeat(np.arange(0, 256, 32, dtype=np.uint16), 8)[None], 64, 0)
 TURNED = Image.Exif()
 TURNED[0x112] = 6  # stored turned by a quarter
