@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.config import Config
@@ -176,7 +176,8 @@ def train(cfg: Config,
 def _train(runner: Runner, guard: 'asl_det.hooks.GuardHook', signals: Signals) -> None:
     """Run the training; what ends it between two steps costs nothing of it."""
     try:
-        runner.train()
+        with _literal():
+            runner.train()
     except Exception as error:
         # First, because torch's handler of a worker's death may still raise, in the saving too.
         known = killed_worker(
@@ -190,6 +191,12 @@ def _train(runner: Runner, guard: 'asl_det.hooks.GuardHook', signals: Signals) -
         if known is None:
             raise
         raise known from error
+
+
+def _literal() -> ContextManager[None]:
+    """Where mmdet's visualizer draws class names as they are."""
+    from asl_det.analysis.style import literal  # matplotlib only when it is needed
+    return literal()
 
 
 def _preflight(run: Run, num_classes: Optional[str]) -> List[str]:
@@ -290,7 +297,8 @@ def test(cfg: Config,
     if thresholds is not None:
         _use_thresholds(runner, thresholds)
     try:
-        metrics = runner.test()
+        with _literal():
+            metrics = runner.test()
     except Exception as error:
         known = killed_worker(error, 'test_dataloader')
         if known is None:

@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 from typing import List
 
-from rich.console import Console
-
 from asl_det.analysis.pictures import plot_images
 from asl_det.cli import add_config_arguments, add_num_classes, config_options, one_line_errors
+from asl_det.console import plain_console
 from asl_det.preflight.checks import preflight
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.finding import Report
@@ -57,9 +56,9 @@ def main() -> None:
     run = Run(cfg, args.config, 'check', args.checkpoint, args.work_dir,
               thorough=args.every_image, partial=args.partial)
     report = preflight(run)
-    console = Console()
+    console = plain_console()
     for line in said:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     report.show(console)
     if args.show:
         for path in draw(report, run, Path(args.show)):

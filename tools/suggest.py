@@ -24,6 +24,7 @@ from asl_det.analysis.suggest import (
     suggest,
 )
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
+from asl_det.console import plain_console
 from asl_det.errors import UserError
 from asl_det.files import write_whole
 from asl_det.multilabel.metric import read_scores
@@ -61,7 +62,7 @@ def main() -> None:
     require(Run(cfg, args.config, 'labels'), DATA)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     labels = label_statistics(DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[])))
-    console = Console()
+    console = plain_console()
     report_labels(labels, console)
     shares = dict(margin_share=args.margin_share, gradient_share=args.gradient_share)
     if args.scores:

@@ -29,6 +29,7 @@ from asl_det.analysis.threshold_report import (
 )
 from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
 from asl_det.cli import one_line_errors
+from asl_det.console import plain_console
 from asl_det.errors import UserError
 from asl_det.files import write_whole
 from asl_det.identity import hash_file, versions
@@ -106,7 +107,7 @@ def main() -> None:
     if args.checkpoint:
         thresholds.save_in_checkpoint(args.checkpoint)
         written.append(args.checkpoint)
-    show(report, Console())
+    show(report, plain_console())
     for path in written:
         print(f'written: {path}')
 
@@ -190,14 +191,13 @@ def show(report: Dict[str, Any], console: Console) -> None:
             table.add_row(label or f'{name}: none is best, left alone', f'{found["ece"]:.4f}',
                           f'{found["nll"]:.4f}')
         console.print(table)
-    console.print(f'one threshold: {report["thresholds"]["global"]:.4f}', highlight=False)
+    console.print(f'one threshold: {report["thresholds"]["global"]:.4f}')
     few = few_positives(report)
     if few:
         reason = 'held-out images do no better with thresholds of classes' \
             if report['shrink'] is None else \
             f'under {report["shrink"]:g} positives, or a target out of reach'
-        console.print(f'mostly or wholly the threshold for all ({reason}): {", ".join(few)}',
-                      highlight=False)
+        console.print(f'mostly or wholly the threshold for all ({reason}): {", ".join(few)}')
 
 
 if __name__ == '__main__':

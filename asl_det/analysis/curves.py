@@ -6,6 +6,7 @@ from typing import Dict, List, Tuple, Union
 import matplotlib
 from matplotlib.figure import Figure
 
+from asl_det.analysis.style import legend_label, literal
 from asl_det.records import read_records
 
 METRICS = ('bbox_mAP', 'bbox_mAP_50', 'bbox_mAP_75', 'mAP')
@@ -35,6 +36,7 @@ def read_scalars(work_dir: Union[str, Path]) -> Series:
     return {name: (sorted(p), [p[s] for s in sorted(p)]) for name, p in points.items()}
 
 
+@literal()
 def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
     """Draw the losses, the metric and the learning rate of a run into an image file.
 
@@ -57,8 +59,8 @@ def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
                                         panels.items(), strict=True):
             for name in sorted(names):
                 steps, values = scalars[name]
-                axes.plot(steps, values, label=name, marker='o' if len(steps) < 30 else None,
-                          markersize=3)
+                axes.plot(steps, values, label=legend_label(name),
+                          marker='o' if len(steps) < 30 else None, markersize=3)
             # mmengine counts validation in epochs where training goes by epochs.
             by_epoch = title == 'validation' and 'epoch' in scalars
             axes.set(title=title, xlabel='epoch' if by_epoch else 'iteration', ylim=(0, None))

@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
+from asl_det.analysis.style import literal
 from asl_det.multilabel.loading import load_rgb
 
 RIGHT, WRONG, MISSED = '#0072b2', '#d55e00', '#777777'  # told apart by colour-blind readers
 
 
+@literal()
 def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, columns: int = 6,
                loader: Optional[LoadImageFromFile] = None) -> None:
     """A contact sheet: every image with what was predicted and what is true.
@@ -62,6 +64,7 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
     figure.savefig(out, dpi=110)
 
 
+@literal()
 def plot_images(paths: Sequence[str], title: str, out: Path, columns: int = 4,
                 loaders: Optional[Mapping[str, LoadImageFromFile]] = None) -> None:
     """A contact sheet of image files under a title; one that can not be read has its error.
@@ -128,7 +131,7 @@ def draw_ranked(image: np.ndarray, ranked: Sequence[Dict[str, Any]], side: int =
         colour = RIGHT if entry['predicted'] else MISSED
         axes.barh(top + row - 4, (panel - 3 * margin) * entry['score'], height=3, left=2 * margin,
                   color=colour)
-        axes.text(2 * margin, top + 15, textwrap.shorten(entry['label'], 40, placeholder='...'),
+        axes.text(2 * margin, top + 15, _shorten(entry['label']),
                   color=colour, fontsize=9, weight='bold' if entry['predicted'] else 'normal',
                   parse_math=False)
         axes.text(panel - margin, top + 15, f"{entry['score']:.2f}", color=colour, fontsize=9,
@@ -136,3 +139,9 @@ def draw_ranked(image: np.ndarray, ranked: Sequence[Dict[str, Any]], side: int =
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _shorten(name: str, width: int = 40) -> str:
+    """A name in one line of at most ``width`` characters."""
+    name = ' '.join(name.split())
+    return name if len(name) <= width else f'{name[:width - 3]}...'

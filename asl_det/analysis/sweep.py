@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from asl_det.analysis.style import save
+from asl_det.analysis.style import legend_label, literal, save
 from asl_det.analysis.sweep_table import metric_names, show
 
 
+@literal()
 def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
                grid: Optional[Dict[str, List[Any]]] = None) -> List[Path]:
     """Draw one metric of a sweep to ``sweep.png`` and ``sweep.pdf``.
@@ -46,7 +47,7 @@ def plot_sweep(record: Dict[str, Any], metric: str, folder: Path,
         axes.errorbar(np.array(values[0])[order], mean[order], std[order], marker='o', capsize=3)
         for other, level, style in zip(names[size:], mean[size:], ('--', ':', '-.') * 9,
                                        strict=False):
-            axes.axhline(level, color='black', linestyle=style, label=other)
+            axes.axhline(level, color='black', linestyle=style, label=legend_label(other))
         if names[size:]:
             axes.legend(frameon=False)
         axes.set(xlabel=keys[0], ylabel=label)

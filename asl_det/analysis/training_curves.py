@@ -6,7 +6,7 @@ from typing import Dict, List, Sequence, Union
 from matplotlib.figure import Figure
 
 from asl_det.analysis.curves import METRICS, Series, read_scalars
-from asl_det.analysis.style import COLOURS, LINES, save
+from asl_det.analysis.style import COLOURS, LINES, legend_label, literal, save
 from asl_det.errors import UserError
 from asl_det.records import PROBABILITIES, read_records
 
@@ -49,6 +49,7 @@ def last_epoch(run: Union[str, Path]) -> Dict[str, float]:
     return means
 
 
+@literal()
 def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> List[Path]:
     """Draw runs side by side (the paper's figure 4), PNG and PDF.
 
@@ -93,7 +94,7 @@ def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> L
         for (label, record), colour, line in zip(records.items(), COLOURS, LINES, strict=False):
             if name in record:
                 axes.plot(record[name][0], smooth(record[name][1]), color=colour, linestyle=line,
-                          label=label)
+                          label=legend_label(label))
         axes.set(title=titles[name], xlabel='iteration')
         if column == 0:
             axes.legend(framealpha=0.8, edgecolor='none', fontsize='x-small')

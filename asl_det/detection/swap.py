@@ -7,9 +7,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config, ConfigDict
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from asl_det.console import plain_console
 from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
 from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset, prior_over
 from asl_det.errors import UserError
@@ -108,7 +108,7 @@ def print_swaps(swaps: Sequence[Replacement]) -> None:
         if swap.margin_rise is not None:
             new += f', the margin rises for {swap.margin_rise:.0%} of the training'
         table.add_row(f'model.{swap.path} ({swap.kind})', _short(swap.old), new)
-    Console(highlight=False).print(table)
+    plain_console().print(table)
 
 
 def take_swap(options: Dict[str, Any]) -> Dict[str, Any]:

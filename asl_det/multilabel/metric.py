@@ -229,12 +229,13 @@ def read_scores(path: Union[str, Path]) -> Scores:
 
 def class_table(names: Sequence[str], by_class: Dict[str, np.ndarray]) -> str:
     """A text table, one class a line."""
-    from rich.console import Console
     from rich.table import Table
+
+    from asl_det.console import plain_console
     table = Table('class', *by_class)
     for name, *values in zip(names, *by_class.values(), strict=True):
         table.add_row(name, *('-' if np.isnan(v) else f'{v:.3f}' if isinstance(v, float) else str(v)
                               for v in values))
     text = io.StringIO()
-    Console(file=text, width=100).print(table)
+    plain_console(file=text, width=100).print(table)
     return text.getvalue()

@@ -66,7 +66,8 @@ class Report:
     def show(self, console: Console) -> None:
         for line in self.lines():
             style = {'e': 'red', 'w': 'yellow'}.get(line[0])
-            console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+            console.print(line, style=style, highlight=False, markup=False, emoji=False,
+                          soft_wrap=True)
 
     def raise_errors(self) -> None:
         """Raise PreflightError with every error, if there is one."""

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tupl
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from rich.markup import escape
 from rich.progress import track
 
 from asl_det.errors import UserError
@@ -81,7 +82,7 @@ def check_image_files(place: str, images: Sequence[str], sizes: Optional[np.ndar
     with ThreadPoolExecutor() as pool:
         results: Iterable[List[Wrong]] = pool.map(look, chosen)
         if thorough:
-            results = track(results, f'images of {place}', len(chosen))
+            results = track(results, escape(f'images of {place}'), len(chosen))
         for i, wrong in zip(chosen, results, strict=True):
             for rule, message, error in wrong:
                 yield Finding(rule, f'{place}: {images[i]}', message,
