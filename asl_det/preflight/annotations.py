@@ -1,11 +1,10 @@
 """The checks of annotations and classes, over all data sets of a run."""
 
-import os
 from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Tuple
 
 from asl_det.preflight.finding import Finding, guarded
-from asl_det.preflight.inspect import annotation_file, inspect, is_local
+from asl_det.preflight.inspect import inspect, is_local
 from asl_det.preflight.names import check_same_classes
 from asl_det.preflight.run import Run
 
@@ -19,9 +18,8 @@ def check_annotations(run: Run) -> Iterator[Finding]:
     for place, dataset in run.splits():
         if is_local(dataset):
             yield from in_config(run, guarded('check_annotations', place, _check_data_set(
-                place, dataset, classes)))
+                run, place, dataset, classes)))
     yield from in_config(run, check_same_classes(classes))
-    yield from in_config(run, _check_evaluators(run))
 
 
 def in_config(run: Run, findings: Iterator[Finding]) -> Iterator[Finding]:
@@ -31,24 +29,21 @@ def in_config(run: Run, findings: Iterator[Finding]) -> Iterator[Finding]:
         yield replace(finding, where=f'{run.config}: {finding.where}') if inside else finding
 
 
-def _check_data_set(place: str, dataset: Dict[str, Any],
+def _check_data_set(run: Run, place: str, dataset: Dict[str, Any],
                     classes: List[Tuple[str, Tuple[str, ...]]]) -> Iterator[Finding]:
     """The findings of one data set, whose classes are added to those of the others."""
     contents = inspect(place, dataset)
     yield from contents.findings
+    if uses_masks(run, place, dataset):
+        yield from contents.masks
     if contents.classes:
         classes.append((place, contents.classes))
 
 
-def _check_evaluators(run: Run) -> Iterator[Finding]:
-    """Metrics that compare with another file than the images come from."""
-    for place, metric in run.evaluators():
-        path = metric.get('ann_file')
-        split = place.partition('_')[0]
-        files = [annotation_file(d) for where, d in run.splits()
-                 if where.startswith(f'{split}_') and is_local(d)]
-        if files and path and os.path.isfile(path) and os.path.realpath(path) not in map(
-                os.path.realpath, files):
-            yield Finding('file of the evaluator', f'{place}.ann_file', f'{path} is not the file '
-                          f'of the data set, {files[0]}: results are compared with the objects '
-                          'of other images; give both the same')
+def uses_masks(run: Run, place: str, dataset: Dict[str, Any]) -> bool:
+    """Whether the pipeline of a data set loads masks, or a metric of its split compares them."""
+    if any(isinstance(step, dict) and step.get('with_mask') for step in
+           dataset.get('pipeline') or ()):
+        return True
+    split = place.partition('_')[0]
+    return any('segm' in (metric.get('metric') or ()) for _, metric in run.metrics(split))

@@ -8,6 +8,7 @@ from asl_det.errors import UserError
 from asl_det.preflight.annotations import check_annotations
 from asl_det.preflight.checkpoints import check_checkpoints
 from asl_det.preflight.classes import check_classes
+from asl_det.preflight.evaluators import check_evaluators
 from asl_det.preflight.features import check_features
 from asl_det.preflight.finding import IGNORE, Finding, Report, collect, guarded
 from asl_det.preflight.images import check_images
@@ -17,6 +18,7 @@ from asl_det.preflight.model import check_model
 from asl_det.preflight.places import check_data_files, check_outputs
 from asl_det.preflight.resume import check_resume, check_schedule
 from asl_det.preflight.run import Run
+from asl_det.preflight.sample import check_samples
 from asl_det.preflight.settings import check_losses, check_saved, check_sizes, check_values
 
 Check = Callable[[Run], Iterable[Finding]]
@@ -24,9 +26,10 @@ Check = Callable[[Run], Iterable[Finding]]
 # What a config says by itself; what its data says; the rest.
 CONFIG: Sequence[Check] = (check_top_keys, check_parts, check_sizes, check_losses, check_values,
                            check_saved, check_schedule)
-DATA: Sequence[Check] = (check_data_files, check_annotations, check_images, check_features)
-CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_classes, check_model, check_input_size,
-                           check_checkpoints, check_resume, check_outputs)
+DATA: Sequence[Check] = (check_data_files, check_annotations, check_evaluators, check_images,
+                         check_features)
+CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_samples, check_classes, check_model,
+                           check_input_size, check_checkpoints, check_resume, check_outputs)
 
 
 def preflight(run: Run, checks: Sequence[Check] = CHECKS) -> Report:

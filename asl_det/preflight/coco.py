@@ -3,7 +3,7 @@
 import codecs
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -11,8 +11,10 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_json
 from asl_det.preflight.boxes import Boxes, check_boxes, readable_boxes, used_boxes
-from asl_det.preflight.contents import Contents
+from asl_det.preflight.contents import Contents, Known
+from asl_det.preflight.filters import choose_few, kept_images
 from asl_det.preflight.finding import Finding
+from asl_det.preflight.masks import check_masks
 from asl_det.preflight.names import check_counts, check_names
 from asl_det.preflight.table import MISSING, Table, as_findings, hashable, numbers, shown
 
@@ -22,7 +24,8 @@ LISTS = ('images', 'annotations', 'categories')
 
 def check_coco_file(path: Union[str, Path], classes: Optional[Sequence[str]] = None,
                     image_folder: Union[str, Path] = '', *, split: str = 'train',
-                    boxes: bool = True, place: str = 'dataset') -> Iterator[Finding]:
+                    boxes: bool = True, place: str = 'dataset',
+                    dataset: Optional[Mapping[str, Any]] = None) -> Iterator[Finding]:
     """What is wrong with a COCO json.
 
     Args:
@@ -34,19 +37,22 @@ def check_coco_file(path: Union[str, Path], classes: Optional[Sequence[str]] = N
         boxes: whether boxes are used; a multi-label data set reads the
             categories alone.
         place: dotted key of the data set, for messages.
+        dataset: its other settings: ``filter_cfg``, ``indices``,
+            ``test_mode``, ``crowd``.
     """
     yield from read_coco(path, classes, image_folder, split=split, boxes=boxes,
-                         place=place).findings
+                         place=place, dataset=dataset).findings
 
 
 def read_coco(path: Union[str, Path], classes: Optional[Sequence[str]] = None,
               image_folder: Union[str, Path] = '', *, split: str = 'train', boxes: bool = True,
-              place: str = 'dataset', repeated: str = 'warn') -> Contents:
+              place: str = 'dataset', dataset: Optional[Mapping[str, Any]] = None,
+              repeated: str = 'warn') -> Contents:
     """The contents of a COCO json and what is wrong; arguments as in :func:`check_coco_file`.
 
     ``repeated`` is what an image in two entries is: 'error', 'join' or 'warn'.
     """
-    result = Contents()
+    result, dataset = Contents(), dataset or {}
     try:
         content = read_json(path)
     except UserError as error:
@@ -79,17 +85,33 @@ def read_coco(path: Union[str, Path], classes: Optional[Sequence[str]] = None,
               if hashable(category)}
     found, targets, image_rows = _read_ids(annotations, labels, image_index, split, boxes)
     result.findings += found
+    listed = (targets >= 0) & (image_rows >= 0)
+    crowd = np.array([bool(v) and v is not MISSING for v in annotations.column('iscrowd')], bool)
     if boxes:
-        found, used = _read_boxes(annotations, image_rows, files, sizes, split)
+        found, loaded = _read_boxes(annotations, image_rows, files, sizes, split)
         result.findings += found
+        # Regions of crowds are no objects to learn from, nor to find.
+        used = (loaded if split == 'train' else np.ones(len(annotations), bool)) & ~crowd
+        rows = np.flatnonzero(listed & loaded if split == 'train' else listed)
+        result.masks = check_masks(annotations, rows, sizes[image_rows[rows]], split)
     else:
-        used = np.ones(len(annotations), bool)
-    used &= targets >= 0
+        crowd &= dataset.get('crowd', 'positive') != 'positive'
+        used, dataset = ~crowd, dict(dataset, filter_cfg=None)  # which that reader does not read
+    used &= listed
+    annotated = np.bincount(image_rows[listed], minlength=len(images)) > 0
+    found, kept = kept_images(place, dataset, sizes, annotated)
+    result.findings += found
+    used[listed] &= kept[image_rows[listed]]
+    if boxes:
+        result.known = Known({i: files[row] for i, row in image_index.items()}, names)
+        result.ids = {i: files[row] for i, row in image_index.items() if kept[row]}
+    result.few = _few(content, annotations, image_rows, images, choose_few(
+        files, kept, np.bincount(image_rows[used], minlength=len(images)), sizes))
     result.counts = np.bincount(targets[used], minlength=len(result.classes))
     result.findings += _left_out(path, annotations, labels)
     result.findings += check_counts(str(path), result.classes, result.counts, split)
-    if not used.any() and not (split == 'test' and not len(annotations)):
-        result.findings.append(_nothing(path, annotations, split))
+    if not used.any() and kept.any() and not (split == 'test' and not len(annotations)):
+        result.findings.append(_nothing(path, annotations, split, int(crowd.sum())))
     return result
 
 
@@ -272,12 +294,21 @@ def _left_out(path: Union[str, Path], table: Table, labels: Dict[Any, Optional[i
                       'and are left out', error=False)
 
 
-def _nothing(path: Union[str, Path], table: Table, split: str) -> Finding:
-    count = len(table)
+def _nothing(path: Union[str, Path], table: Table, split: str, crowds: int) -> Finding:
+    count, what = len(table), 'learn' if split == 'train' else 'evaluate'
+    why = f'{crowds} are crowds, iscrowd 1, that nothing is learned from and that no prediction ' \
+          'counts against' if crowds else 'see the other lines'
     return Finding('no objects', str(path), (
-        f'none of its {count} annotations is used (see the other lines)' if count
-        else 'has no annotations') + (
-        ': there is nothing to learn' if split == 'train' else ': there is nothing to evaluate'))
+        f'none of its {count} annotations is used ({why})' if count else 'has no annotations')
+        + f': there is nothing to {what}')
+
+
+def _few(content: Dict[str, Any], annotations: Table, image_rows: np.ndarray, images: Table,
+         chosen: List[int]) -> Dict[str, Any]:
+    """The file with a few of its images alone."""
+    rows = np.flatnonzero(np.isin(image_rows, chosen)).tolist()
+    return dict(content, images=[images.records[i] for i in chosen],
+                annotations=[annotations.records[i] for i in rows])
 
 
 class _Lookup(Sequence):

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -11,6 +11,7 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets import CocoMultiLabelDataset, MultiLabelDataset
 from asl_det.preflight.coco import read_coco
 from asl_det.preflight.contents import Contents
+from asl_det.preflight.filters import by_indices, choose_few
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.names import Names, check_counts, configured_classes
 from asl_det.preflight.table import as_findings
@@ -65,17 +66,18 @@ def _inspect(place: str, dataset: Dict[str, Any], path: str) -> Contents:
         return Contents(found)
     if not issubclass(kind, MultiLabelDataset):
         if _reads_coco(kind):
-            result = read_coco(path, classes, image_folder(dataset), split=split, place=place)
+            result = read_coco(path, classes, image_folder(dataset), split=split, place=place,
+                               dataset=dataset)
         elif _reads_voc(kind):
             result = read_voc(path, classes or (), dataset, split=split, place=place)
         else:
             result = _build(dataset, kind, place)
     elif issubclass(kind, CocoMultiLabelDataset):
         result = read_coco(path, classes, image_folder(dataset), split='test' if dataset.get(
-            'test_mode') and split != 'val' else split, boxes=False, place=place,
+            'test_mode') and split != 'val' else split, boxes=False, place=place, dataset=dataset,
             repeated=dataset.get('repeated', 'error'))
     else:
-        result = _read_multilabel(dataset, path, split)
+        result = _read_multilabel(dataset, path, split, place)
     result.findings[:0] = found
     return result
 
@@ -110,7 +112,7 @@ def _reads_voc(kind: Any) -> bool:
         'load_data_list', 'parse_data_info', '_parse_instance_info'))
 
 
-def _read_multilabel(dataset: Dict[str, Any], path: str, split: str) -> Contents:
+def _read_multilabel(dataset: Dict[str, Any], path: str, split: str, place: str) -> Contents:
     """The reader itself, with the mistakes in all rows."""
     result = Contents()
     try:
@@ -122,10 +124,18 @@ def _read_multilabel(dataset: Dict[str, Any], path: str, split: str) -> Contents
             result.findings += as_findings('labels', path, data.mistakes)
         result.images = [record['img_path'] for record in data.data_list]
         result.classes = tuple(data.classes)
+        if not data.mistakes:
+            data.data_list = data.filter_data()
+        found, chosen = by_indices(place, dataset, len(data.data_list))
+        result.findings += found
+        data.data_list = [data.data_list[i] for i in chosen]
+        numbers = np.array([len(record['positives']) for record in data.data_list], np.int64)
         positives = [label for record in data.data_list for label in record['positives']]
         result.counts = np.bincount(np.array(positives, np.int64), minlength=len(result.classes))
-        if not data.mistakes:
-            data.filter_data()
+        result.few = data
+        data.data_list = [data.data_list[i] for i in choose_few(
+            [r['img_path'] for r in data.data_list], numbers >= 0, numbers)]
+        data.serialize_data, data._fully_initialized = False, True
         if result.counts.any() or not data.test_mode:
             result.findings += check_counts(path, result.classes, result.counts, split, 'image')
     except UserError as error:
@@ -135,19 +145,47 @@ def _read_multilabel(dataset: Dict[str, Any], path: str, split: str) -> Contents
 
 def _build(dataset: Dict[str, Any], kind: type, place: str) -> Contents:
     """A data set that only its own class can read."""
-    result = Contents()
+    result, objects = Contents(), []
     try:
         data = kind(**{k: v for k, v in dataset.items() if k != 'type'} | dict(
             pipeline=[], lazy_init=False))
-        result.images = [data.get_data_info(i).get('img_path') for i in range(len(data))]
-        result.classes = tuple(data.metainfo.get('classes') or ())
-        if not len(data):
+        images = []
+        for i in range(len(data)):
+            info = data.get_data_info(i)
+            images.append(info.get('img_path'))
+            objects.append(_labels(info))
+        result.images, result.classes = images, tuple(data.metainfo.get('classes') or ())
+        if not images:
             raise UserError('no image is left')
     except Exception as error:  # whatever a reader fails with
+        nothing = 'need at least one array to concatenate' in str(error)  # mmengine's of no image
+        why = 'no image is left by filter_cfg and indices' if nothing else (
+            f'{type(error).__name__}: {error}')
         result.findings.append(Finding(
             'data set', place, f'{kind.__name__} can not read {annotation_file(dataset)} '
-            f'({type(error).__name__}: {error}): check that the file has the format of this type'))
+            f'({why}): check that the file has the format of this type'))
+        return result
+    if all(labels is not None for labels in objects):
+        result.counts = np.bincount([label for labels in objects for label in labels],
+                                    minlength=len(result.classes))
+        if not result.counts.any() and place.startswith('train'):
+            result.findings.append(Finding(
+                'no objects', annotation_file(dataset), f'{kind.__name__} finds no object that '
+                'counts (of the classes, not ignored): there is nothing to learn'))
+    if all(isinstance(name, str) for name in images):
+        numbers = np.array([len(labels or '') for labels in objects])
+        data.get_subset_(choose_few(images, numbers >= 0, numbers))
+        result.few = data
     return result
+
+
+def _labels(info: Dict[str, Any]) -> Optional[List[int]]:
+    """The classes of the objects of an image that are not ignored; None where it has no boxes."""
+    try:
+        return [int(thing['bbox_label']) for thing in info['instances']
+                if not thing.get('ignore_flag')]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def image_files(contents: Contents) -> List[str]:

@@ -102,10 +102,17 @@ class Run:
         """Dotted key and config of every metric that is used; equal ones once."""
         found: List[Tuple[str, Dict[str, Any]]] = []
         for split in SPLITS[self.purpose]:
-            for place, node in _items(f'{split}_evaluator', self.cfg.get(f'{split}_evaluator')):
+            for place, node in self.metrics(split):
                 if all(node != other for _, other in found):
                     found.append((place, node))
         return found
+
+    def metrics(self, split: str) -> List[Tuple[str, Dict[str, Any]]]:
+        """The same for one split, with its repetitions; evaluators of several are opened."""
+        place, node = f'{split}_evaluator', self.cfg.get(f'{split}_evaluator')
+        if isinstance(node, dict) and 'metrics' in node:
+            place, node = f'{place}.metrics', node['metrics']
+        return list(_items(place, node))
 
 
 def path_of(dataset: Dict[str, Any], path: str) -> str:
@@ -116,12 +123,17 @@ def path_of(dataset: Dict[str, Any], path: str) -> str:
 def open_wrappers(place: str, node: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """The data sets inside RepeatDataset, ConcatDataset and the like, at any depth."""
     for where, dataset in _items(place, node):
-        inner = [key for key in ('dataset', 'datasets') if isinstance(dataset.get(key),
-                                                                     (dict, list, tuple))]
+        inner = wrapped(dataset)
         if not inner:
             yield where, dataset
         for key in inner:
             yield from open_wrappers(f'{where}.{key}', dataset[key])
+
+
+def wrapped(dataset: Dict[str, Any]) -> List[str]:
+    """Under which keys a data set holds others; none, if it is no wrapper."""
+    return [key for key in ('dataset', 'datasets')
+            if isinstance(dataset.get(key), (dict, list, tuple))]
 
 
 def _items(place: str, node: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
@@ -174,14 +174,14 @@ def check_saved(run: Run) -> Iterator[Finding]:
     loop = run.cfg.get('val_cfg') or {}
     if 'key' in loop and run.cfg.get('val_dataloader'):
         asked.append(('val_cfg.key', loop['key']))
-    metrics = [node for place, node in run.evaluators() if place.startswith('val_')]
+    metrics = [node for _, node in run.metrics('val')]
     if best and not (metrics and run.cfg.get('val_dataloader') and run.cfg.get('val_cfg')):
         yield Finding('nothing is validated', f'{run.config}: {asked[0][0]}', f'{best!r} needs '
                       'val_dataloader, val_cfg and val_evaluator, and nothing is validated: no '
                       'best checkpoint will be kept', error=False)
         return
     for place, name in asked:
-        where, known = f'{run.config}: {place}', [_reported(node) for node in metrics]
+        where, known = f'{run.config}: {place}', _known_metrics(run.cfg.val_evaluator, metrics)
         if name == 'auto' or not known or None in known:
             continue
         if not isinstance(name, str) or not any(
@@ -189,6 +189,15 @@ def check_saved(run: Run) -> Iterator[Finding]:
                 for prefix, names, _ in known):
             yield Finding('no such metric', where, f'no metric is called {name!r}: expected '
                           + ' or '.join(example for *_, example in known))
+
+
+def _known_metrics(evaluator: Any, metrics: Sequence[Dict[str, Any]]) -> List[Any]:
+    """Of each metric what it reports; MultiDatasetsEvaluator puts the data set before it."""
+    known = [_reported(node) for node in metrics]
+    data_sets = evaluator.get('dataset_prefixes') if isinstance(evaluator, dict) else None
+    return known if not data_sets else [found and (
+        f'{data_set}/{found[0]}', found[1], f'{data_set}/{found[2]}')
+        for data_set, found in zip(data_sets, known, strict=False)]
 
 
 def _reported(node: Dict[str, Any]) -> Optional[Tuple[str, 're.Pattern', str]]:

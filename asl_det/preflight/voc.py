@@ -11,6 +11,7 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_lines
 from asl_det.preflight.contents import Contents
+from asl_det.preflight.filters import choose_few, kept_images
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.names import check_counts, nearest
 from asl_det.preflight.table import as_findings
@@ -26,7 +27,8 @@ def read_voc(path: str, classes: Sequence[str], dataset: Dict[str, Any], *, spli
         path: text file with one image name a line.
         classes: names of the config.
         dataset: its other settings: ``data_root``, ``data_prefix``,
-            ``img_subdir``, ``ann_subdir``.
+            ``img_subdir``, ``ann_subdir``, ``filter_cfg``, ``indices``,
+            ``test_mode``.
         split: 'train', 'val' or 'test'.
         place: dotted key of the data set, for messages.
     """
@@ -42,33 +44,46 @@ def read_voc(path: str, classes: Sequence[str], dataset: Dict[str, Any], *, spli
         return result
     root = Path(dataset.get('data_root') or '', (dataset.get('data_prefix') or {}).get(
         'sub_data_root') or '')
-    counts, unknown = Counter(), Counter()
-    sizes = []
-    for name in names:
-        xml = root / dataset.get('ann_subdir', 'Annotations') / f'{name}.xml'
-        image = str(root / dataset.get('img_subdir', 'JPEGImages') / f'{name}.jpg')
-        size, found, objects = _read_xml(xml, image, path, name)
-        sizes.append(size)
-        result.findings += found
-        for label in objects:
-            (counts if label in classes else unknown)[label] += 1
+    least = (dataset.get('filter_cfg') or {}).get('bbox_min_size')
+    if least is not None and dataset.get('test_mode'):
+        result.findings.append(Finding('filter', f'{place}.filter_cfg.bbox_min_size', f'{least}: '
+                                       'mmdet filters boxes in training alone: leave it out'))
+    unknown, left_out, sizes, objects = Counter(), Counter(), [], []
     result.images = [str(root / dataset.get('img_subdir', 'JPEGImages') / f'{name}.jpg')
                      for name in names]
+    for name, image in zip(names, result.images, strict=True):
+        xml = root / dataset.get('ann_subdir', 'Annotations') / f'{name}.xml'
+        size, found, things = _read_xml(xml, image, path, name, least or 0)
+        sizes.append(size)
+        result.findings += found
+        unknown.update(label for label, _ in things if label not in classes)
+        left_out.update(why for label, why in things if why and label in classes)
+        objects.append([thing for thing in things if thing[0] in classes])
     result.sizes = np.array(sizes, np.float64).reshape(-1, 2)
+    found, kept = kept_images(place, dataset, result.sizes, np.array([bool(o) for o in objects]))
+    result.findings += found
+    used = [[label for label, why in things if not why] for things in objects]
+    counts = Counter(label for keep, labels in zip(kept, used, strict=True) if keep
+                     for label in labels)
     result.counts = np.array([counts[c] for c in classes])
+    result.few = [names[i] for i in choose_few(result.images, kept, np.array(list(map(len, used))),
+                                               result.sizes)]
     result.findings += _repeated(path, names)
     result.findings += _left_out(path, classes, unknown)
     result.findings += check_counts(path, classes, result.counts, split)
     if not counts and not any(f.error for f in result.findings):
+        why = ', '.join(f'{n} are {reason}' for reason, n in left_out.items())
         result.findings.append(Finding(
-            'no objects', path, 'no image has an object of metainfo.classes: there is nothing to '
+            'no objects', path, 'no image has an object of metainfo.classes'
+            + (f' that counts ({why})' if why else '') + ': there is nothing to '
             + ('learn' if split == 'train' else 'evaluate')))
     return result
 
 
-def _read_xml(xml: Path, image: str, path: str, name: str
-              ) -> Tuple[Tuple[float, float], List[Finding], List[str]]:
-    """Width and height, what is wrong, and the name of every object that has a box."""
+def _read_xml(xml: Path, image: str, path: str, name: str, least: float
+              ) -> Tuple[Tuple[float, float], List[Finding], List[Tuple[str, str]]]:
+    """Width and height, what is wrong, and of every object that has a box its name and why mmdet
+    ignores it, or ''."""
     nothing = (np.nan, np.nan)
     try:
         root = ElementTree.parse(xml).getroot()
@@ -90,8 +105,17 @@ def _read_xml(xml: Path, image: str, path: str, name: str
         wrong = list(_check_box(f'{xml}: object[{i}] ({label})', thing, size, image))
         findings += wrong
         if not any(f.error for f in wrong):
-            objects.append(label)
+            objects.append((label, _ignored(thing, least)))
     return size, findings, objects
+
+
+def _ignored(thing: Any, least: float) -> str:
+    """Why an object is neither learned nor evaluated, or ''."""
+    if _number(thing.findtext('difficult')):
+        return 'difficult'
+    left, top, right, bottom = (int(float(thing.findtext(f'bndbox/{key}'))) for key in CORNERS)
+    small = min(right - left, bottom - top) < least
+    return f'smaller than bbox_min_size={least:g}' if small else ''
 
 
 def _check_box(where: str, thing: Any, size: Tuple[float, float], image: str) -> Iterator[Finding]:

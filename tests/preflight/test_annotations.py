@@ -9,6 +9,7 @@ from coco_files import coco, write
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from PIL import Image
+from pycocotools import mask as rle
 
 import asl_det
 from asl_det.engine import load_config
@@ -119,12 +120,6 @@ def test_validation_without_objects_of_a_class_is_a_warning(root):
     write(root / 'val.json', content)
     line, = lines_of(detection(root, {}), error=False)
     assert 'dog: has no object, so that its AP is not known' in line
-
-
-def test_the_evaluator_reads_the_file_of_the_data_set(root):
-    line, = lines_of(detection(root, {}, ann_file=f'{root}/train.json'))
-    assert line.startswith('error: config.py: val_evaluator.ann_file: ')
-    assert 'is not the file of the data set' in line
 
 
 def test_a_data_set_that_only_its_own_class_reads_is_built(root):
@@ -313,3 +308,207 @@ def test_all_rows_with_mistakes_are_said_and_not_the_first_alone(tmp_path, kind,
 def test_classes_without_a_positive_image_are_a_warning(tmp_path):
     cfg = multilabel(tmp_path, 'MultiLabelDataset', 'labels.json', rows([0], [0, 2]))
     assert 'dog: has no image to learn from' in lines_of(cfg, error=False)[0]
+
+
+def spoilt(root, change, split='train', file=None):
+    """A run whose ``split`` has the annotations of a right file after ``change``."""
+    content = coco()
+    change(content)
+    write(root / (file or f'{split}.json'), content)
+    return content
+
+
+def every(**values):
+    return lambda content: [a.update(values) for a in content['annotations']]
+
+
+LEFT_OUT = {
+    'crowds': (every(iscrowd=1), 'none of its 6 annotations is used (6 are crowds, iscrowd 1'),
+    'ignored': (every(ignore=1), 'none of its 6 annotations is used'),
+    'no area': (every(area=0), 'none of its 6 annotations is used'),
+    'thin': (every(bbox=[5, 5, 0.5, 20]), 'none of its 6 annotations is used'),
+}
+
+
+@pytest.mark.parametrize('change, says', LEFT_OUT.values(), ids=LEFT_OUT)
+def test_objects_that_training_leaves_out_are_nothing_to_learn(root, change, says):
+    spoilt(root, change)
+    assert any(says in line and 'nothing to learn' in line for line in lines_of(
+        detection(root, {})))
+
+
+def test_one_class_of_crowds_alone_is_without_objects(root):
+    spoilt(root, lambda d: [a.update(iscrowd=1) for a in d['annotations'] if a['category_id'] == 1])
+    assert 'cat: has no object to learn from' in lines_of(detection(root, {}), error=False)[0]
+
+
+def test_crowds_alone_are_nothing_to_evaluate(root):
+    spoilt(root, every(iscrowd=1), 'val')
+    assert 'val.json: none of its 6 annotations is used (6 are crowds' in lines_of(
+        detection(root, {}))[0]
+
+
+def test_what_mmdet_ignores_is_an_object_of_the_evaluation(root):
+    """pycocotools reads iscrowd alone."""
+    spoilt(root, every(ignore=1), 'val')
+    assert lines_of(detection(root, {})) == []
+
+
+def test_objects_in_images_that_are_left_out_do_not_count(root):
+    def second_is_small(d):
+        d['images'][1].update(width=20, height=20)
+        for a in d['annotations']:
+            a['category_id'] = 2 if a['image_id'] == 2 else 1
+            if a['image_id'] == 2:
+                a.update(bbox=[1, 1, 10, 10], area=100)
+    spoilt(root, second_is_small)
+    assert lines_of(detection(root, {}), error=False) == []
+    cfg = detection(root, dict(filter_cfg=dict(min_size=32)))
+    assert 'dog: has no object to learn from' in lines_of(cfg, error=False)[0]
+    cfg = detection(root, dict(indices=[0, 2]))
+    assert 'dog: has no object to learn from' in lines_of(cfg, error=False)[0]
+    assert lines_of(detection(root, dict(filter_cfg=dict(min_size=32), test_mode=True)),
+                    error=False) == []
+
+
+NO_IMAGE = {
+    'min_size': (dict(filter_cfg=dict(filter_empty_gt=True, min_size=81)), 'filter_cfg: '),
+    'indices': (dict(indices=0), 'indices: 0 leaves none of the 3 images'),
+    'no indices': (dict(indices=[]), 'indices: an empty list'),
+    'indices beyond': (dict(indices=[0, 3]), 'indices: 3 is no position of the 3 images'),
+    'indices as text': (dict(indices='10'), "indices: '10': expected how many"),
+}
+
+
+@pytest.mark.parametrize('change, says', NO_IMAGE.values(), ids=NO_IMAGE)
+def test_a_filter_that_leaves_no_image_is_named(root, change, says):
+    line, = lines_of(detection(root, change))
+    assert f'train_dataloader.dataset.{says}' in line
+
+
+@pytest.mark.parametrize('change', [dict(indices=0), dict(indices=[7])])
+def test_indices_of_multi_label_data_leave_an_image(tmp_path, change):
+    cfg = multilabel(tmp_path, 'MultiLabelDataset', 'labels.json', rows([0], [1], [2]), **change)
+    assert 'train_dataloader.dataset.indices: ' in lines_of(cfg)[0]
+
+
+def test_multi_label_objects_that_are_left_out_do_not_count(tmp_path):
+    cfg = multilabel(tmp_path, 'MultiLabelDataset', 'labels.json', rows([0], [1], [2]), indices=2)
+    assert 'horse: has no image to learn from' in lines_of(cfg, error=False)[0]
+    content = coco()
+    every(iscrowd=1)(content)
+    for crowd, wrong in (('positive', 0), ('unknown', 1), ('negative', 1)):
+        cfg = multilabel(tmp_path, 'CocoMultiLabelDataset', 'coco.json', content, crowd=crowd)
+        assert len(lines_of(cfg)) == wrong
+
+
+def difficult(root):
+    for path in (root / 'Annotations').iterdir():
+        path.write_text(path.read_text().replace('<bndbox>', '<difficult>1</difficult><bndbox>'))
+
+
+def test_difficult_and_small_objects_of_voc_are_nothing_to_learn(tmp_path):
+    cfg = voc(tmp_path, a=RIGHT)
+    cfg['train_dataloader']['dataset']['filter_cfg'] = dict(bbox_min_size=30)
+    assert 'cat: has no object to learn from' in lines_of(cfg, error=False)[0]
+    cfg['train_dataloader']['dataset']['filter_cfg'] = dict(bbox_min_size=50)
+    assert '2 are smaller than bbox_min_size=50' in lines_of(cfg)[0]
+    cfg['train_dataloader']['dataset']['test_mode'] = True
+    assert 'filter_cfg.bbox_min_size: 50: mmdet filters boxes in training alone' in lines_of(cfg)[0]
+    cfg['train_dataloader']['dataset']['filter_cfg'] = None
+    difficult(tmp_path)
+    assert 'that counts (2 are difficult)' in lines_of(cfg)[0]
+
+
+def test_filters_of_voc_leave_an_image(tmp_path):
+    cfg = voc(tmp_path, a=RIGHT, b=[])
+    dataset = cfg['train_dataloader']['dataset']
+    dataset['filter_cfg'] = dict(filter_empty_gt=True, min_size=32)
+    assert lines_of(cfg) == []
+    dataset['filter_cfg'] = dict(filter_empty_gt=True, min_size=200)
+    assert 'leaves none of the 2 images' in lines_of(cfg)[0]
+
+
+def test_ignored_objects_of_a_format_that_only_its_class_reads_do_not_count(root):
+    @DATASETS.register_module(force=True)
+    class IgnoredObjects(BaseDataset):
+        METAINFO = dict(classes=('cat', 'dog'))
+
+        def load_data_list(self):
+            return [dict(img_path='a', instances=[dict(bbox_label=0, ignore_flag=self.ignore)])]
+
+        ignore = 0
+
+    (root / 'own.json').write_text('')
+    cfg = detection(root, dict(type='IgnoredObjects', ann_file='own.json', data_prefix={}))
+    assert lines_of(cfg) == []
+    IgnoredObjects.ignore = 1
+    (root / 'own.json').write_text('changed')
+    assert 'IgnoredObjects finds no object that counts' in lines_of(cfg)[0]
+
+
+def test_a_filter_of_another_format_that_leaves_no_image_is_named(root):
+    @DATASETS.register_module(force=True)
+    class NothingLeft(BaseDataset):
+        def load_data_list(self):
+            return [dict(img_path='a')]
+
+    (root / 'own.json').write_text('')
+    cfg = detection(root, dict(type='NothingLeft', ann_file='own.json', data_prefix={}, indices=0))
+    assert 'no image is left by filter_cfg and indices' in lines_of(cfg)[0]
+
+
+def masked(*values):
+    """Segmentations of the first annotations; right polygons for the others."""
+    def change(content):
+        for a in content['annotations']:
+            x, y, w, h = a['bbox']
+            a['segmentation'] = [[x, y, x + w, y, x + w, y + h]]
+        for a, value in zip(content['annotations'], values, strict=False):
+            a['segmentation'] = value
+            if value is None:
+                del a['segmentation']
+    return change
+
+
+RUNS = [8000]
+MASKS = {
+    'missing': ([None], 'annotations[0] (id 1): has no segmentation, and masks are asked for'),
+    'empty': ([[]], 'segmentation [] is empty'),
+    'two points': ([[[1, 2, 3, 4]]], 'a polygon of 4 numbers'),
+    'an odd number': ([[[1, 2, 3, 4, 5, 6, 7]]], 'a polygon of 7 numbers'),
+    'no list around it': ([[1, 2, 3, 4, 5, 6]], 'without a list around it: write [[...]]'),
+    'text': (['abc'], "segmentation 'abc': expected a list of polygons"),
+    'run lengths of another size': ([dict(size=[100, 80], counts=RUNS)],
+                                    'has the size [100, 80] (height, width), but its image is '
+                                    '100 x 80'),
+    'run lengths that are short': ([dict(size=[80, 100], counts=[10])], 'do not fill'),
+    'run lengths without size': ([dict(counts=[10])], 'expected a list of polygons'),
+}
+
+
+@pytest.mark.parametrize('values, says', MASKS.values(), ids=MASKS)
+def test_masks_are_looked_at_where_they_are_used(root, values, says):
+    load = dict(pipeline=[dict(type='LoadImageFromFile'), dict(
+        type='LoadAnnotations', with_bbox=True, with_mask=True)])
+    spoilt(root, masked(*values))
+    assert lines_of(detection(root, {})) == lines_of(detection(root, {}), error=False) == []
+    cfg = detection(root, load)
+    lines = lines_of(cfg) + lines_of(cfg, error=False)
+    assert len(lines) == 1 and says in lines[0], lines
+    spoilt(root, masked())
+    spoilt(root, masked(*values), 'val')
+    assert lines_of(detection(root, load)) == []
+    assert says in lines_of(detection(root, load, metric=['bbox', 'segm']))[0]
+
+
+def test_right_masks_have_no_findings(root):
+    load = dict(pipeline=[dict(type='LoadAnnotations', with_mask=True)])
+    whole = rle.encode(np.ones((80, 100), np.uint8, order='F'))
+    whole['counts'] = whole['counts'].decode()
+    masks = masked([[1, 1, 9, 1, 9, 9], [20, 20, 40, 20, 40, 40, 20, 40]],
+                   dict(size=[80, 100], counts=RUNS), whole)
+    for split in ('train', 'val'):
+        spoilt(root, masks, split)
+    cfg = detection(root, load, metric='segm')
+    assert lines_of(cfg) == lines_of(cfg, error=False) == []
