@@ -342,7 +342,11 @@ def build_runner(cfg: Config) -> Runner:
     for name, hook in list((cfg.get('default_hooks') or {}).items()):
         if hook is None and name not in MMENGINE_HOOKS:
             del cfg.default_hooks[name]
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for i, hook in enumerate(runner.hooks):
+        if any(c.__name__.endswith('VisualizationHook') for c in type(hook).__mro__):
+            runner.hooks[i] = asl_det.hooks.DrawnSafely(hook)
+    return runner
 
 
 def default_work_dir(config: str, loss: Optional[str] = None) -> str:

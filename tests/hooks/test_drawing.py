@@ -3,9 +3,17 @@
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.structures import InstanceData
+from PIL import Image
+from toy import write_config
 
-from asl_det.hooks import CurvesHook, MultiLabelPicturesHook
+from asl_det.engine import load_config, train
+from asl_det.hooks import CurvesHook, DrawnSafely, MultiLabelPicturesHook
 
 
 @pytest.fixture
@@ -53,3 +61,45 @@ def test_pictures_that_can_not_be_drawn_are_a_warning_and_the_others_follow(run,
     hook.after_test_epoch(run)
     assert [f'{i}.png' in r.getMessage() for i, r in zip((0, 0, 2, 4), run.records, strict=True)
             ] == [True] * 4
+
+
+@pytest.mark.parametrize('palette, meta', [([(0, 0, 0)], 'random'), ([(0, 0, 0)] * 2, None)])
+def test_a_palette_of_fewer_colours_than_classes_ends_no_validation(run, tmp_path, palette, meta):
+    import mmdet.engine.hooks  # noqa: F401, heavy
+    from mmdet.structures import DetDataSample
+    from mmdet.visualization import DetLocalVisualizer
+    image = tmp_path / 'a.png'
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(image)
+    visualizer = DetLocalVisualizer.get_instance(str(tmp_path), save_dir=str(tmp_path / 'drawn'),
+                                                 vis_backends=[dict(type='LocalVisBackend')])
+    visualizer.dataset_meta = dict(classes=('a', 'b'), palette=palette)
+    sample = DetDataSample(metainfo=dict(img_path=str(image)))
+    sample.pred_instances = InstanceData(bboxes=torch.tensor([[1., 1., 30., 30.]]),
+                                         labels=torch.tensor([1]), scores=torch.ones(1))
+    hook = mmdet.engine.hooks.DetVisualizationHook(draw=True)
+    hook._visualizer = visualizer
+    run.visualizer, run.iter = visualizer, 0
+    if meta:
+        with pytest.raises(AssertionError, match='length of palette'):
+            hook.after_val_iter(run, 0, {}, [sample])
+    DrawnSafely(hook).after_val_iter(run, batch_idx=0, data_batch={}, outputs=[sample])
+    assert not run.records and list((tmp_path / 'drawn').rglob('*.png'))
+    assert visualizer.dataset_meta['palette'] == (meta or palette)
+
+
+@HOOKS.register_module(force=True)
+class FailingVisualizationHook(Hook):
+    calls = 0
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        FailingVisualizationHook.calls += 1
+        raise RuntimeError('no ink')
+
+
+def test_a_hook_that_can_not_draw_ends_no_training_and_is_logged_once(tmp_path):
+    cfg = load_config(write_config(tmp_path))
+    cfg.custom_hooks = [dict(type='FailingVisualizationHook')]
+    assert train(cfg, work_dir=str(tmp_path / 'work')).name == 'epoch_1.pth'
+    log, = (tmp_path / 'work').rglob('*.log')
+    assert FailingVisualizationHook.calls == 16
+    assert log.read_text().count('FailingVisualizationHook drew nothing: RuntimeError: no ink') == 1
