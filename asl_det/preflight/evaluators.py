@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
@@ -60,8 +61,14 @@ def _check_split(run: Run, split: str, loader: Dict[str, Any], metrics: Sequence
 
 
 def _parts(place: str, node: Any) -> List[Part]:
-    return [Part(where, dataset, inspect(where, dataset) if is_local(dataset) else Contents())
-            for where, dataset in open_wrappers(place, node)]
+    parts = []
+    for where, dataset in open_wrappers(place, node):
+        contents = Contents()
+        if is_local(dataset):
+            with suppress(Exception):  # said by the check of annotations
+                contents = inspect(where, dataset)
+        parts.append(Part(where, dataset, contents))
+    return parts
 
 
 def _check_slices(key: str, place: str, loader: Dict[str, Any], groups: Sequence[Any],

@@ -74,7 +74,10 @@ def _leaf(run: Run, place: str, node: Dict[str, Any], dropped: 'Counter[str]') -
 
 def _few(run: Run, place: str, node: Dict[str, Any]) -> Any:
     """A few images of a data set, without its pipeline."""
-    contents = inspect(place, node) if is_local(node) else Contents()
+    try:
+        contents = inspect(place, node) if is_local(node) else Contents()
+    except Exception as error:
+        raise Unreadable from error
     if any(f.error for f in contents.findings):
         raise Unreadable
     if contents.few is None or node.get('proposal_file'):
