@@ -38,7 +38,8 @@ def run_identity(cfg: Config, seen: Optional[Dict[str, str]] = None) -> Dict[str
         itself. Of these a hash over all names and contents; where one has
         more than a GiB over names and sizes, and the content of csv, json,
         txt and xml files: an image that is another one of the same size is
-        not seen there. Times of files do not count, copies are equal.
+        not seen there. Times of files do not count, copies are equal; of a
+        URL only its text.
         ``code``: see :func:`code_of`. Plain values: equal after writing and
         reading json. What the machine adds (GPU, number of threads, its
         libraries) does not count.

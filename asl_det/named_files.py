@@ -47,6 +47,8 @@ def data_of(content: Dict[str, Any], seen: Dict[str, str]) -> Dict[str, str]:
         place = f'{split}_dataloader.dataset'
         loader = content.get(f'{split}_dataloader')
         for where, dataset in open_wrappers(place, (loader or {}).get('dataset')):
+            # Neither decides which files there are; skipping would decode every image.
+            dataset = {k: v for k, v in dataset.items() if k not in ('pipeline', 'broken_images')}
             key = json.dumps([os.getcwd(), dataset], sort_keys=True, default=repr)
             if key not in seen:
                 files = _files_of_samples(dataset)
@@ -97,7 +99,7 @@ def _folders(node: Any, root: str = '') -> Iterator[str]:
     elif isinstance(node, str) and '\n' not in node:
         paths = {node} if '/' in node or os.sep in node else set()
         paths |= {os.path.join(root, node)} if root and node else set()
-        # What a network was made with are features.json and its hash of the weights.
+        # Cached features go by their record.
         yield from (p for p in paths if os.path.isdir(p) and not _holds_results(p)
                     and not os.path.isfile(os.path.join(p, FEATURES)))
 
