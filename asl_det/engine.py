@@ -304,11 +304,20 @@ def test(cfg: Config,
         if known is None:
             raise
         raise known from error
+    metrics = _known(runner, metrics)
     if out is not None and is_main_process():
         record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
                       thresholds=thresholds and thresholds.to_dict(), versions=versions())
         write_whole(out, json.dumps(record, indent=2, default=_plain) + '\n')
     barrier()
+    return metrics
+
+
+def _known(runner: Runner, metrics: Dict[str, float]) -> Dict[str, float]:
+    """No metrics where all are -1, as pycocotools says of a test set without objects."""
+    if metrics and all(isinstance(v, (int, float)) and not v >= 0 for v in metrics.values()):
+        runner.logger.warning('the test set has no objects: there are no metrics')
+        return {}
     return metrics
 
 

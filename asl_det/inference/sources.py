@@ -93,10 +93,11 @@ def frames(picture: Picture) -> Iterator[Tuple[int, np.ndarray]]:
     """Number and content of every frame of a video, BGR.
 
     Raises:
-        UnreadableError: if there is none.
+        UnreadableError: if there is none; after the last one, if there are
+            clearly fewer than the video says.
     """
     video = cv2.VideoCapture(picture.path)
-    number = 0
+    number, stated = 0, video.get(cv2.CAP_PROP_FRAME_COUNT)
     try:
         while True:
             there, frame = video.read()
@@ -108,6 +109,9 @@ def frames(picture: Picture) -> Iterator[Tuple[int, np.ndarray]]:
         video.release()
     if not number:
         raise UnreadableError(f'{picture.path}: damaged, or a video that OpenCV does not know')
+    if number < 0.95 * stated - 2:  # some containers estimate the number
+        raise UnreadableError(f'{picture.path}: ends after {number} of {stated:.0f} frames, cut '
+                              'off or damaged there; those before it have results')
 
 
 def video_facts(picture: Picture) -> Tuple[int, float]:

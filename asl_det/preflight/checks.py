@@ -19,13 +19,19 @@ from asl_det.preflight.places import check_data_files, check_outputs
 from asl_det.preflight.resume import check_resume, check_schedule
 from asl_det.preflight.run import Run
 from asl_det.preflight.sample import check_samples
-from asl_det.preflight.settings import check_losses, check_saved, check_sizes, check_values
+from asl_det.preflight.settings import (
+    check_losses,
+    check_saved,
+    check_sizes,
+    check_values,
+    check_visualizer,
+)
 
 Check = Callable[[Run], Iterable[Finding]]
 
 # What a config says by itself; what its data says; the rest.
 CONFIG: Sequence[Check] = (check_top_keys, check_parts, check_sizes, check_losses, check_values,
-                           check_saved, check_schedule)
+                           check_visualizer, check_saved, check_schedule)
 DATA: Sequence[Check] = (check_data_files, check_annotations, check_evaluators, check_images,
                          check_features)
 CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_samples, check_classes, check_model,

@@ -143,6 +143,9 @@ def _check_lists(path: Union[str, Path], content: Any, split: str, boxes: bool
         elif not isinstance(content[name], list):
             yield Finding(f'no {name}', str(path), f'{name} is {shown(content[name])}: expected a '
                           'list')
+        elif not content[name] and name == 'annotations' and split == 'test':
+            yield Finding('no annotations', str(path), 'has an empty list of annotations: there '
+                          'will be results, and no metrics', error=False)
         elif not content[name] and name != 'annotations':
             yield Finding(f'no {name}', str(path), f'has an empty list of {name}: there is nothing '
                           f'to {"learn from" if split == "train" else "evaluate"}')

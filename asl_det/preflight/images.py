@@ -303,9 +303,13 @@ def _say_missing(place: str, images: Sequence[str], missing: Dict[int, str], lef
     if not missing:
         return
     if len(missing) == len(images):
+        like = next((name for name in missing.values() if name), '')
+        hint = f'; there is {like}, but names are taken with their ending' + (
+            " (mmdet's VOC data sets read .jpg alone: convert the images)"
+            if str(images[0]).endswith('.jpg') else '') if like else ''
         yield Finding('missing image', place, f'none of its {len(images)} images exists, such as '
-                      f'{shorten(images[:2])}: check data_root, data_prefix and the file names',
-                      not left_out)
+                      f'{shorten(images[:2])}: check data_root, data_prefix and the file names'
+                      + hint, not left_out)
         return
     for i, similar in missing.items():
         yield Finding('missing image', f'{place}: {images[i]}', 'does not exist'

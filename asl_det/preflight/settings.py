@@ -12,6 +12,7 @@ from asl_det.preflight.keys import kind_of
 from asl_det.preflight.run import Run
 from asl_det.preflight.signatures import arguments, mentions
 from asl_det.preflight.walk import MODELS, Part, parts
+from asl_det.registry import type_name
 
 COCO = re.compile(r'(bbox|segm)_mAP(_50|_75|_s|_m|_l)?|AR@\d+|AR_[sml]@\d+|\w+_precision')
 VOC = re.compile(r'mAP|AP\d\d')
@@ -142,6 +143,21 @@ def check_values(run: Run) -> Iterator[Finding]:
         if not isinstance(norm, (int, float)) or isinstance(norm, bool) or not norm > 0:
             yield Finding('out of range', f'{run.config}: optim_wrapper.clip_grad',
                           f'{dict(clip)}: expected max_norm or clip_value above 0, or None')
+
+
+def check_visualizer(run: Run) -> Iterator[Finding]:
+    """Backends of the visualizer under one name end a run when it is built."""
+    node = run.cfg.get('visualizer') or {}
+    backends = node.get('vis_backends') if isinstance(node, dict) else None
+    seen: Dict[str, int] = {}
+    for i, backend in enumerate(backends if isinstance(backends, (list, tuple)) else ()):
+        if not isinstance(backend, dict):
+            continue
+        name = backend.get('name') or type_name(backend)
+        if seen.setdefault(name, i) != i:
+            yield Finding('visualizer', f'{run.config}: visualizer.vis_backends.{i}', f'has the '
+                          f'name of number {seen[name]}, {name!r}: leave one out, or give it a '
+                          'name of its own, name=...')
 
 
 def _built(run: Run, part: Part, **more: Any) -> Iterator[Finding]:

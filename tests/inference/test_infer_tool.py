@@ -15,9 +15,10 @@ from PIL import Image
 from tiny_networks import CLASSES, classifier_config, photo, save
 
 from asl_det.errors import UserError
-from asl_det.inference import run
+from asl_det.inference import run, sources
+from asl_det.inference.pipeline import UnreadableError
 from asl_det.inference.run import infer
-from asl_det.inference.sources import find_pictures
+from asl_det.inference.sources import Picture, find_pictures
 from asl_det.inference.store import Store
 
 spec = importlib.util.spec_from_file_location('infer_tool', 'tools/infer.py')
@@ -360,3 +361,19 @@ def test_labels_are_ranked_by_logits_whose_scores_are_all_one(classifier, folder
     assert {p['score'] for p in same} == {1.0}
     assert [p['logit'] for p in same] == pytest.approx([p['logit'] + 60 for p in ranked], abs=1e-4)
     assert [float(row['logit']) for row in rows] == [p['logit'] for p in same]
+
+
+def test_a_video_that_is_cut_off_is_said(tmp_path):
+    path = tmp_path / 'cut.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 5, (64, 48))
+    for i in range(40):
+        writer.write(photo(64, 48, seed=i))
+    writer.release()
+    whole = path.read_bytes()
+    assert len(list(sources.frames(Picture(str(path), 'cut.avi')))) == 40
+    path.write_bytes(whole[:len(whole) // 2])
+    seen = []
+    with pytest.raises(UnreadableError, match=r'cut.avi: ends after \d+ of 40 frames, cut off'):
+        for number, _ in sources.frames(Picture(str(path), 'cut.avi')):
+            seen.append(number)
+    assert 5 < len(seen) < 30

@@ -512,3 +512,20 @@ def test_right_masks_have_no_findings(root):
         spoilt(root, masks, split)
     cfg = detection(root, load, metric='segm')
     assert lines_of(cfg) == lines_of(cfg, error=False) == []
+
+
+def test_a_test_set_with_an_empty_list_of_annotations_is_said_to_have_no_metrics(root):
+    write(root / 'test.json', dict(coco(), annotations=[]))
+    cfg = detection(root, {}, dict(ann_file='test.json', test_mode=True),
+                    ann_file=f'{root}/test.json')
+    cfg = Config(dict(test_dataloader=cfg['val_dataloader'], test_evaluator=cfg['val_evaluator']))
+    assert lines_of(cfg, purpose='test') == []
+    assert 'an empty list of annotations: there will be results, and no metrics' in lines_of(
+        cfg, purpose='test', error=False)[0]
+
+
+def test_voc_of_png_is_told_that_jpg_is_read(tmp_path):
+    cfg = voc(tmp_path, a=RIGHT)
+    (tmp_path / 'JPEGImages/a.jpg').rename(tmp_path / 'JPEGImages/a.png')
+    assert 'there is a.png' in lines_of(cfg, check_images)[0]
+    assert 'VOC data sets read .jpg alone' in lines_of(cfg, check_images)[0]

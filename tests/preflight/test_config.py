@@ -210,6 +210,8 @@ DETECTION = [
     ("train_cfg = dict(max_iters=0)", 'max_iters: 0'),
     ("train_pipeline = []\ntrain_dataloader = dict(dataset=dict(pipeline=[\n    dict(type="
      "'LoadImageFromFile'), dict(type='Resize', scales=(1, 1))]))", 'is it scale'),
+    ("visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='LocalVisBackend')])",
+     "vis_backends.1: has the name of number 0, 'LocalVisBackend'"),
     ("visualizer = dict(vis_backends=[dict(type='WandbVisBackend')])",
      'WandbVisBackend needs the package wandb'),
 ]
