@@ -1,9 +1,11 @@
 """What the commands in tools/ share: the arguments of a run, and errors as one line."""
 
 import argparse
+import errno
 import functools
 import os
 import re
+import signal
 import sys
 import warnings
 from typing import Any, Callable, Dict, Optional
@@ -58,6 +60,10 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 def add_num_classes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--num-classes', metavar='auto|N', help="number of classes of every head; "
                         "auto: that of the data. Where the config gives none it is auto")
+
+# What a disk, its rights or the name of a place is to blame for, wherever it comes up.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR,
+        errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class ReadOptions(DictAction):
@@ -116,7 +122,7 @@ def parse_run_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
 def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
     """End ``main`` with one line, not a traceback, for the mistakes that this package explains.
 
-    Every other error keeps its traceback.
+    A full disk and missing rights are among them; every other error keeps its traceback.
     """
 
     @functools.wraps(main)
@@ -126,8 +132,18 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
                 stream.reconfigure(errors='backslashreplace')
         try:
             main()
+            sys.stdout.flush()  # here, where a closed pipe can be told
         except UserError as error:
             sys.exit(f'error: {one_line(error)}')
+        except BrokenPipeError:  # "| head" has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            if error.errno not in DISK:
+                raise
+            where = error.filename or 'a file could not be written'
+            sys.exit(f'error: {where}: {error.strerror}: make room, give the rights, or give '
+                     'another place')
         except Stopped as stop:
             if is_main_process():
                 print(stop, file=sys.stderr)

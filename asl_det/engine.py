@@ -38,6 +38,7 @@ from asl_det.preflight.read import load_config
 from asl_det.preflight.resume import run_seed
 from asl_det.preflight.run import Run
 from asl_det.processes import decided_by_main, join_processes
+from asl_det.random_state import check_seed
 from asl_det.runs import FINISHED, Start, choose_start
 from asl_det.stopping import STOP, Signals, killed_worker, noted
 from asl_det.thresholds import Thresholds
@@ -105,6 +106,8 @@ def train(cfg: Config,
             finite, or a DataLoader worker was killed.
         Stopped: after a stop signal.
     """
+    if seed is not None:
+        check_seed(seed)
     cfg = as_data(copy.copy(cfg))  # no module that a new-style config imports can be copied
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
@@ -276,6 +279,7 @@ def test(cfg: Config,
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
+    join_processes(cfg)
     outputs = {flag: str(path) for flag, path in (('--out', out), ('--show-dir', show_dir)) if path}
     said = _preflight(Run(cfg, cfg.filename or 'config', 'test', str(checkpoint), work_dir,
                           outputs=outputs, partial=partial), num_classes)

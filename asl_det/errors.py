@@ -6,6 +6,22 @@ class UserError(ValueError):
     """A mistake in the input, explained in one line: what came, what to do."""
 
 
+class OutputError(OSError, UserError):
+    """A file that can not be written: ``OutputError(errno, strerror, filename)``."""
+
+    def __str__(self) -> str:
+        return (f'{self.filename} can not be written ({self.strerror}): make room or give the '
+                'rights, or give another place')
+
+
+class MissingError(FileNotFoundError, UserError):
+    """A file that is asked for and not there."""
+
+
+class DownloadError(ConnectionError, UserError):
+    """What can not be fetched."""
+
+
 class Stopped(KeyboardInterrupt):
     """A signal has ended a training between two steps.
 

@@ -11,6 +11,7 @@ from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 from asl_det.errors import UserError
+from asl_det.files import require_output, whole_file
 from asl_det.identity import versions
 from asl_det.multilabel import MultiLabelClassifier
 from asl_det.registry import is_type, type_name
@@ -189,6 +190,7 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
         UserError: if a package is missing, the network can not be exported, or
             the file gives other results: beyond ``1e-4 + 1e-4 |x|``.
     """
+    require_output(out)
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  torch's exporter needs it
@@ -210,19 +212,12 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
         scores='logits' if logits else 'probabilities', preprocessing=picture,
         nms=dict(cfg.model.get('test_cfg') or {}) if task == 'detection' else None,
         source=dict(checkpoint=source, versions=versions()))
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f'{out.name}.partial')
-    try:
-        program = _program(network, picture['size'])
-        program.model.metadata_props.update({k: json.dumps(v) for k, v in metadata.items()})
-        program.save(partial, external_data=False)
-        session = onnxruntime.InferenceSession(partial, providers=['CPUExecutionProvider'])
-        differences = _compare(network, session, picture['size'])
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return differences
+    program = _program(network, picture['size'])
+    program.model.metadata_props.update({k: json.dumps(v) for k, v in metadata.items()})
+    with whole_file(out) as file:
+        program.save(file.name, external_data=False)
+        session = onnxruntime.InferenceSession(file.name, providers=['CPUExecutionProvider'])
+        return _compare(network, session, picture['size'])
 
 
 def _program(network: nn.Module, size: List[int]) -> Any:

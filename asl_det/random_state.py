@@ -6,6 +6,16 @@ from typing import Any, Dict
 import numpy as np
 import torch
 
+from asl_det.errors import UserError
+
+MOST_SEED = 2**32 - 1  # numpy's
+
+
+def check_seed(seed: Any, name: str = 'seed') -> None:
+    """Raise UserError for what is no seed of every generator: a whole number up to 2**32 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+        raise UserError(f'{name} {seed!r}: expected a whole number from 0 to {MOST_SEED}')
+
 
 def random_state() -> Dict[str, Any]:
     """Where ``random``, ``numpy``, ``torch`` and, where it is used, the current GPU are."""

@@ -25,11 +25,12 @@ from asl_det.analysis.sweep_table import differences_to
 from asl_det.analysis.training_curves import last_epoch
 from asl_det.engine import train
 from asl_det.errors import UserError
-from asl_det.files import write_whole
+from asl_det.files import require_output, write_whole
 from asl_det.identity import differences, hold, run_identity, versions
 from asl_det.preflight.checks import CHECKS, CONFIG, require
 from asl_det.preflight.read import load_config
 from asl_det.preflight.run import Run
+from asl_det.random_state import check_seed
 from asl_det.records import PROBABILITIES, read_records
 
 Settings = Dict[str, Any]
@@ -89,6 +90,7 @@ def sweep(config: str,
             a folder.
     """
     _check_arguments(variants, seeds, jobs)
+    require_output(work_dir, '--work-dir', folder=True)
     options = dict(options or {})
     runs = [(name, seed) for seed in seeds for name in variants]
     folders = {run: Path(work_dir, run[0], f'seed{run[1]}') for run in runs}
@@ -180,8 +182,10 @@ def _check_arguments(variants: Variants, seeds: Sequence[int], jobs: int) -> Non
             raise UserError(f'variants {same} and {name} have the same settings: leave one out')
     if len(set(seeds)) != len(seeds):
         raise UserError(f'seeds {list(seeds)}: one stands there twice')
-    if not seeds or not all(0 <= seed < 2**32 for seed in seeds):
-        raise UserError(f'seeds {list(seeds)}: expected whole numbers from 0 to {2**32 - 1}')
+    if not seeds:
+        raise UserError('seeds: expected at least one')
+    for seed in seeds:
+        check_seed(seed)
     if jobs < 1:
         raise UserError(f'jobs={jobs}: expected at least 1')
 
@@ -198,8 +202,9 @@ def _check_records(folders: Dict[Job, Path], identities: Dict[Job, Dict[str, Any
     for run, folder in folders.items():
         if folder.is_dir() and any(folder.iterdir()):
             found = _read(folder / RECORD)
-            changes = (differences(found, identities[run]) if found
-                       else [f'it has no {RECORD} that says what it was made with'])
+            lacks = 'its {} is cut off' if (folder / RECORD).exists() else 'it has no {}'
+            changes = (differences(found, identities[run]) if isinstance(found, dict)
+                       else [f'{lacks.format(RECORD)}, which says what it was made with'])
             if changes:
                 other[folder] = changes
     if other and not anew:
@@ -327,7 +332,13 @@ def _train(config: str, settings: Settings, folder: Path, gpu: Optional[str], th
 def _result(folder: Path) -> Optional[Dict[str, float]]:
     """The metrics of a run; None if it failed."""
     found = _read(folder / RESULT)
-    return found['metrics'] if found else None
+    metrics = found.get('metrics') if isinstance(found, dict) else None
+    if isinstance(metrics, dict) and all(isinstance(m, (int, float)) for m in metrics.values()):
+        return metrics
+    if (folder / RESULT).exists():
+        print(f'{folder / RESULT} is cut off or no result of a run: it is made again, from the '
+              'checkpoint and the logs of the run', flush=True)
+    return None
 
 
 def _summarize(results: List[Optional[Dict[str, float]]]) -> Dict[str, Dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from asl_det.cli import config_options, one_line, one_line_errors
 from asl_det.compat.checkpoint import UnsafeCheckpointError
-from asl_det.errors import Stopped, UserError
+from asl_det.errors import DownloadError, MissingError, OutputError, Stopped, UserError
 
 
 class Failing(Dataset):
@@ -80,6 +80,17 @@ def test_errors_of_others_keep_their_traceback(error):
 
     found = raised(main)
     assert found is error and 'in main' in ''.join(traceback.format_tb(found.__traceback__))
+
+
+@pytest.mark.parametrize('error, says', [
+    (OSError(28, 'No space left on device', 'a.json'), 'error: a.json: No space left on device: '),
+    (OSError(28, 'No space left on device'), 'error: a file could not be written: No space left'),
+    (PermissionError(13, 'Permission denied', 'b'), 'error: b: Permission denied: make room, give'),
+    (OutputError(30, 'Read-only file system', 'c'), 'error: c can not be written (Read-only'),
+    (DownloadError('weights x can not be downloaded'), 'error: weights x can not be downloaded'),
+    (MissingError('checkpoint x does not exist'), 'error: checkpoint x does not exist')])
+def test_what_a_disk_or_a_network_is_to_blame_for_is_one_line(error, says):
+    assert ending(error).startswith(says) and '\n' not in ending(error)
 
 
 def test_a_flag_and_an_option_for_the_same_value_are_refused():

@@ -248,6 +248,29 @@ def test_a_folder_without_a_record_is_not_continued(quick, tmp_path, monkeypatch
     assert 'it has no run.json' in message
 
 
+@pytest.mark.parametrize('content', ['{"metrics": {"x/mAP": 1', '', '[1]', '{"seconds": 1}',
+                                     '{"metrics": {"x/mAP": "1"}}'])
+def test_a_result_that_was_cut_is_said_and_made_again(quick, tmp_path, monkeypatch, capsys,
+                                                      content):
+    command = [quick, '--work-dir', tmp_path / 'work', '--variant', 'a']
+    assert run(monkeypatch, *command) is None
+    result, whole = tmp_path / 'work/a/seed0/result.json', 'is cut off or no result of a run'
+    assert whole not in capsys.readouterr().out
+    result.write_text(content)
+    (tmp_path / 'work/a/seed0/1/vis_data/scalars.json').unlink()
+    (tmp_path / 'work/a/seed0/1/vis_data').rmdir(), (tmp_path / 'work/a/seed0/1').rmdir()
+    assert run(monkeypatch, *command) is None
+    assert f'{result} {whole}: it is made again' in capsys.readouterr().out
+    assert json.loads(result.read_text())['metrics'] == {'x/mAP': 1}
+
+
+def test_the_record_of_a_run_that_was_cut_is_called_so(quick, tmp_path, monkeypatch):
+    command = [quick, '--work-dir', tmp_path / 'work', '--variant', 'a']
+    assert run(monkeypatch, *command) is None
+    (tmp_path / 'work/a/seed0/run.json').write_text('{"config": ')
+    assert 'its run.json is cut off, which says what it was made with' in run(monkeypatch, *command)
+
+
 def test_the_record_of_a_run_has_config_data_and_code(data_config, tmp_path, monkeypatch):
     assert run(monkeypatch, data_config, '--work-dir', tmp_path / 'work', '--variant', 'a',
                '--seeds', 3) is None
@@ -343,7 +366,7 @@ def test_mistakes_in_a_sweep_are_said_before_it_starts(quick, tmp_path, monkeypa
             (['--variant', '../a'], 'expected the name of a folder'),
             (['--variant', 'a', '--variant', 'a'], 'there are two of this name'),
             (['--variant', 'a', '--seeds', 1, 1], 'one stands there twice'),
-            (['--variant', 'a', '--seeds', -1], 'expected whole numbers from 0'),
+            (['--variant', 'a', '--seeds', -1], 'seed -1: expected a whole number from 0'),
             (['--variant', 'a', '--variant', 'b'], 'a and b have the same settings'),
             (['--variant', 'a', 'model.value=1', '--grid', 'model.value=2,1'], 'the same settings'),
             (['--variant', 'a', '--metrics', '*mAP'], '--metrics *mAP: no regular expression'),

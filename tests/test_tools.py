@@ -205,7 +205,11 @@ def test_figures_from_the_command_line(tmp_path, monkeypatch):
 
 def test_a_table_of_sweeps_needs_records_of_sweeps(tmp_path, monkeypatch):
     other = tmp_path / 'other.json'
-    for text in ('[]', '{"variants": {"a": {}}}'):
+    for text in ('[]', '{"variants": {"a": {}}}', '{"variants": {}}', '{"variants": {"a": 1}}',
+                 '{"variants": {"a": {"metrics": null}}}', '{"variants": {"a": {"metrics": {}}}}',
+                 '{"variants": {"a": {"metrics": {"x/mAP": {"mean": 1, "std": null}}}}}',
+                 '{"variants": {"a": {"metrics": {"x/mAP": {"mean": null, "std": null, "values": '
+                 '[]}}}}}'):
         other.write_text(text)
         assert f'{other}: expected the sweep.json' in run_tool('sweep_table', monkeypatch, other)
     known = 'docs/detection/retinanet_digits.json'

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from asl_det.errors import OutputError
 from asl_det.files import WholeFileBackend, whole_file, write_whole
 
 
@@ -79,7 +80,7 @@ def test_what_is_no_regular_file_is_written_and_not_replaced(tmp_path):
     write_whole(pipe, 'text')
     assert os.read(reader, 9) == b'text' and pipe.is_fifo()
     os.close(reader)
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(OutputError):
         write_whole(tmp_path, b'x')
 
 

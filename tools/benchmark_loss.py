@@ -29,9 +29,10 @@ import asl_det  # noqa: F401  makes mmdet.models importable
 from asl_det.analysis.benchmark import benchmark_table, plot_benchmark
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
-from asl_det.files import write_whole
+from asl_det.files import require_output, write_whole
 from asl_det.identity import versions
 from asl_det.losses import AsymmetricLoss, asymmetric_loss
+from asl_det.multilabel.datasets.files import read_json
 
 SHAPES = {  # name: rows, classes, kind of target
     'small': (128, 80, 'dense'),
@@ -78,8 +79,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.table:
-        print(benchmark_table([json.loads(path.read_text('utf-8')) for path in args.table]))
+        print(benchmark_table(list(map(read_record, args.table))))
         return
+    check(args)
     torch.set_num_threads(args.threads)
     console = Console()
     if args.detector:
@@ -94,6 +96,34 @@ def main() -> None:
         write_whole(args.out, json.dumps(record, indent=1) + '\n')
         plot_benchmark(record, args.out.with_suffix('.png'))
         console.print(f'{args.out}, {args.out.with_suffix(".png")}')
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise UserError for numbers out of range, a device or a place that are not there."""
+    for name, value in (('threads', args.threads), ('rounds', args.rounds),
+                        ('size', min(args.size))):
+        if value < 1:
+            raise UserError(f'--{name} {value}: expected a whole number from 1')
+    if not 0 <= args.clip < 1:
+        raise UserError(f'--clip {args.clip:g}: expected a margin in [0, 1)')
+    try:
+        torch.zeros(1, device=args.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'--device {args.device}: {str(error).splitlines()[0]}') from error
+    if args.out:
+        require_output(args.out, '--out')
+        require_output(args.out.with_suffix('.png'))
+
+
+def read_record(path: Path) -> dict:
+    """What ``--out`` wrote; UserError where the file is something else."""
+    record = read_json(path)
+    try:
+        benchmark_table([record])
+    except (KeyError, TypeError, AttributeError, ValueError, StopIteration) as error:
+        raise UserError(f'{path}: expected what this command writes with --out '
+                        f'({type(error).__name__}: {error})') from error
+    return record
 
 
 def run_case(shape: str, distribution: str, args: argparse.Namespace, console: Console) -> dict:

@@ -5,8 +5,9 @@ import argparse
 from mmengine.registry import init_default_scope
 
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
+from asl_det.files import require_output
 from asl_det.multilabel.features import cache_features
-from asl_det.preflight.checks import DATA, require
+from asl_det.preflight.checks import CONFIG, DATA, require
 from asl_det.preflight.read import load_config
 from asl_det.preflight.run import Run
 
@@ -21,9 +22,10 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    require_output(args.folder, folder=True)
     cfg = load_config(args.config, config_options(args))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    require(Run(cfg, args.config, 'train'), DATA)
+    require(Run(cfg, args.config, 'train'), [*CONFIG, *DATA])
     new = cache_features(cfg, args.folder)
     print(f'{new} images, features in {args.folder}')
 

@@ -13,6 +13,7 @@ from typing import List
 from asl_det.analysis.pictures import plot_images
 from asl_det.cli import add_config_arguments, add_num_classes, config_options, one_line_errors
 from asl_det.console import plain_console
+from asl_det.files import require_output
 from asl_det.preflight.checks import preflight
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.finding import Report
@@ -51,6 +52,7 @@ def draw(report: Report, run: Run, folder: Path) -> List[Path]:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    require_output(args.show or None, '--show', folder=True)
     cfg = load_config(args.config, config_options(args))
     said = set_num_classes(cfg, args.config, 'check', args.num_classes)
     run = Run(cfg, args.config, 'check', args.checkpoint, args.work_dir,

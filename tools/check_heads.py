@@ -11,7 +11,7 @@ from rich.progress import track
 from asl_det.cli import one_line_errors
 from asl_det.detection.presets import KINDS
 from asl_det.detection.trial import HEADS, check_heads
-from asl_det.files import write_whole
+from asl_det.files import require_output, write_whole
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    require_output(args.out, '--out')
     logging.disable(logging.WARNING)
     lines = ['| head | kind | works | negatives with gradient at the start | tried with |',
              '| --- | --- | --- | --- | --- |']

@@ -8,11 +8,14 @@ onnxruntime and Pillow alone.
 """
 
 import argparse
+import os
 from pathlib import Path
+from urllib.parse import urlparse
 
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
 from asl_det.export import export_onnx
+from asl_det.files import require_output
 from asl_det.inference.opening import open_checkpoint
 from asl_det.thresholds import Thresholds
 
@@ -22,7 +25,8 @@ def parse_args() -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('arguments', nargs='+', metavar='[CONFIG] CHECKPOINT',
                         help='config (by default the one in the checkpoint) and checkpoint')
-    parser.add_argument('--out', metavar='FILE', help='default: beside the checkpoint, .onnx')
+    parser.add_argument('--out', metavar='FILE', help='default: beside the checkpoint, .onnx; of '
+                        'a URL here')
     parser.add_argument('--thresholds', metavar='T|thresholds.json', help='that go with it; '
                         'default: those in the checkpoint')
     parser.add_argument('--logits', action='store_true', help='scores before the sigmoid (and '
@@ -42,9 +46,11 @@ def main() -> None:
     *config, checkpoint = args.arguments
     if args.size and min(args.size) < 1:
         raise UserError(f'--size {args.size[0]} {args.size[1]}: expected numbers from 1')
+    require_output(args.out, '--out')
     opened = open_checkpoint(config[0] if config else None, checkpoint)
     thresholds = Thresholds.parse(args.thresholds) if args.thresholds else opened.thresholds
-    out = Path(args.out) if args.out else Path(checkpoint).with_suffix('.onnx')
+    beside = os.path.basename(urlparse(checkpoint).path) if '://' in checkpoint else checkpoint
+    out = Path(args.out) if args.out else Path(beside).with_suffix('.onnx')
     differences = export_onnx(opened.build('cpu'), opened.cfg, opened.classes, out,
                               thresholds=thresholds, logits=args.logits, size=args.size,
                               source=Path(checkpoint).name)

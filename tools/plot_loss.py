@@ -1,10 +1,12 @@
 """Draw the paper's figures of the loss and of its gradient from parameters (PNG and PDF)."""
 
 import argparse
+import math
 
 from asl_det.analysis.loss_curves import plot_gradients, plot_losses
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
+from asl_det.files import require_output
 
 
 def parse_args() -> argparse.Namespace:
@@ -19,8 +21,12 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    if args.gamma_neg < 0 or args.gamma_focal < 0 or not 0 <= args.clip < 1:
-        raise UserError('expected gammas >= 0 and a margin in [0, 1)')
+    for flag, value in (('--gamma-neg', args.gamma_neg), ('--gamma-focal', args.gamma_focal)):
+        if not 0 <= value < math.inf:
+            raise UserError(f'{flag} {value:g}: expected a number from 0')
+    if not 0 <= args.clip < 1:
+        raise UserError(f'--clip {args.clip:g}: expected a margin in [0, 1)')
+    require_output(args.out, '--out', folder=True)
     files = plot_losses(f'{args.out}/loss', gamma_neg=args.gamma_neg, clip=args.clip,
                         gamma_focal=args.gamma_focal)
     files += plot_gradients(f'{args.out}/gradient', gamma_neg=args.gamma_neg, clip=args.clip)

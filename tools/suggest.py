@@ -13,6 +13,7 @@ from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 
+from asl_det.analysis.style import files_of
 from asl_det.analysis.suggest import (
     FINE_GAMMAS,
     GRADIENT_SHARE,
@@ -26,7 +27,7 @@ from asl_det.analysis.suggest import (
 from asl_det.cli import add_config_arguments, config_options, one_line_errors
 from asl_det.console import plain_console
 from asl_det.errors import UserError
-from asl_det.files import write_whole
+from asl_det.files import require_output, write_whole
 from asl_det.multilabel.metric import read_scores
 from asl_det.preflight.checks import DATA, require
 from asl_det.preflight.read import load_config
@@ -58,6 +59,9 @@ def main() -> None:
     args = parse_args()
     if not 0 < args.margin_share < 1 or not 0 < args.gradient_share < 1:
         raise UserError('expected --margin-share and --gradient-share between 0 and 1')
+    require_output(args.out, '--out')
+    if args.figure is not None:
+        files_of(args.figure)
     cfg = load_config(args.config, config_options(args))
     require(Run(cfg, args.config, 'labels'), DATA)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -81,8 +85,8 @@ def main() -> None:
         report_nothing(found['ranges'], args, console)
     if args.out:
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in labels.items()}
-        write_whole(args.out, json.dumps(dict(labels=plain, scores=args.scores, **shares, **found),
-                                         indent=2) + '\n')
+        write_whole(args.out, json.dumps(dict(labels=plain, scores=args.scores, **shares,
+                                              **found), indent=2) + '\n')
     if args.figure:
         plot_balance(records, args.figure, args.gradient_share)
 

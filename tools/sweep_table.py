@@ -5,6 +5,7 @@
 """
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any, Dict
 
@@ -52,10 +53,15 @@ def read_record(path: Path) -> Dict[str, Any]:
     """What a sweep left; UserError where the file is something else."""
     record = read_json(path)
     try:
-        if not all('metrics' in variant for variant in record['variants'].values()):
-            raise KeyError('metrics')
+        metrics = [m for variant in record['variants'].values()
+                   for m in variant['metrics'].values()]
+        for metric in metrics:  # numbers, and None where a run failed
+            math.fsum([metric['mean'], metric['std'] or 0, *(v or 0 for v in metric['values'])])
     except (KeyError, TypeError, AttributeError):
-        raise UserError(f'{path}: expected the sweep.json that tools/sweep.py writes') from None
+        metrics = []
+    if not metrics:
+        raise UserError(f'{path}: expected the sweep.json that tools/sweep.py writes, with a '
+                        'metric of at least one run')
     return record
 
 

@@ -11,7 +11,7 @@ import argparse
 import importlib.util
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from asl_det.analysis.calibration import logits_of
 from asl_det.analysis.detections import claims_of_boxes
+from asl_det.analysis.style import files_of
 from asl_det.analysis.threshold_report import (
     CALIBRATIONS,
     LABELS,
@@ -31,12 +32,13 @@ from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
 from asl_det.cli import one_line_errors
 from asl_det.console import plain_console
 from asl_det.errors import UserError
-from asl_det.files import write_whole
+from asl_det.files import require_output, write_whole
 from asl_det.identity import hash_file, versions
 from asl_det.multilabel.datasets.files import read_json
 from asl_det.multilabel.measures import lost_order
 from asl_det.multilabel.metric import read_scores
-from asl_det.thresholds import Thresholds
+from asl_det.random_state import check_seed
+from asl_det.thresholds import Thresholds, probability
 from asl_det.weights import require_checkpoint
 
 
@@ -79,15 +81,24 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.compare:
-        print(compare_table(dict(read_reports(one) for one in args.compare)))
+        print(compare_table(read_reports(args.compare)))
         return
     if importlib.util.find_spec('sklearn') is None:
         raise UserError('tools/tune_thresholds.py needs scikit-learn: '
                         'pip install "asl-det[thresholds]"')
     if args.checkpoint:
         require_checkpoint(args.checkpoint)
+    check_seed(args.seed, '--seed')
+    probability(args.fixed, '--fixed')
+    if not 0 < args.iou <= 1:
+        raise UserError(f'--iou {args.iou:g}: expected a number above 0, up to 1')
     if args.shrink is not None and not args.shrink >= 0:
         raise UserError(f'--shrink {args.shrink:g}: expected a number from 0')
+    out = Path(args.out or args.results.removesuffix('.npz').removesuffix('.scores')
+               .removesuffix('.json') + '.thresholds.json')
+    for path in (out, out.with_suffix('.report.json')):
+        require_output(path)
+    files_of(out.with_suffix(''))
     objective = objective_of(args)
     names, claims, images, calibrate = read_results(args)
     report = tune(names, claims, images, objective=objective, calibrate=calibrate,
@@ -98,8 +109,6 @@ def main() -> None:
     if args.annotations:
         source.update(annotations=Path(args.annotations).name, iou=args.iou)
     thresholds = Thresholds.from_dict(dict(report['thresholds'], source=source), 'these scores')
-    out = Path(args.out or args.results.removesuffix('.npz').removesuffix('.scores')
-               .removesuffix('.json') + '.thresholds.json')
     thresholds.save(out)
     written = [out, out.with_suffix('.report.json')]
     write_whole(written[1], json.dumps(dict(report, source=source), indent=2) + '\n')
@@ -128,6 +137,11 @@ def read_results(args: argparse.Namespace) -> tuple:
         if args.annotations:
             raise UserError('--annotations is for boxes; scores.npz has its labels inside')
         found = read_scores(args.results)
+        if found.scores.shape != found.targets.shape or found.scores.shape[1:] != (
+                len(found.classes),):
+            raise UserError(f'{args.results}: scores have the shape {found.scores.shape}, targets '
+                            f'{found.targets.shape}: expected {len(found.classes)} columns, one a '
+                            'class')
         logits = found.logits
         if logits is None:
             logits = logits_of(found.scores)
@@ -158,19 +172,27 @@ def say_lost(scores: np.ndarray, hits: np.ndarray, then: str) -> None:
         print(f'warning: {lost}; {then}')
 
 
-def read_reports(text: str) -> tuple:
-    name, _, paths = text.partition('=')
-    if not paths:
-        raise UserError(f'--compare {text}: expected NAME=report.json')
-    reports = []
-    for path in paths.split(','):
-        reports.append(read_json(path))
-        try:
-            reports[-1]['metrics']['cross_validated']
-        except (KeyError, TypeError) as error:
-            raise UserError(f'{path} is no report of this command ({error}): expected '
-                            '*.report.json') from None
-    return name, reports
+def read_reports(texts: List[str]) -> Dict[str, List[Dict[str, Any]]]:
+    """The reports by the names of ``NAME=report.json[,report.json...]``."""
+    models: Dict[str, List[Dict[str, Any]]] = {}
+    for text in texts:
+        name, _, paths = text.partition('=')
+        if not paths:
+            raise UserError(f'--compare {text}: expected NAME=report.json')
+        if name in models:
+            raise UserError(f'--compare {name} is given twice: join its reports by commas')
+        models[name] = [read_report(path) for path in paths.split(',')]
+    return models
+
+
+def read_report(path: str) -> Dict[str, Any]:
+    report = read_json(path)
+    try:
+        compare_table({'': [report]})
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f'{path} is no report of this command ({error}): expected '
+                        '*.report.json') from None
+    return report
 
 
 def show(report: Dict[str, Any], console: Console) -> None:

@@ -12,6 +12,7 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
 from asl_det.analysis.style import literal
+from asl_det.files import whole_file
 from asl_det.multilabel.loading import load_rgb
 
 RIGHT, WRONG, MISSED = '#0072b2', '#d55e00', '#777777'  # told apart by colour-blind readers
@@ -61,7 +62,8 @@ def plot_sheet(samples: Sequence[Any], classes: Sequence[str], out: Path, column
             axes.text(0, -0.03 - offset, text, color=colour, fontsize=6.5, va='top',
                       transform=axes.transAxes)
             offset += 0.07 * (text.count('\n') + 1)
-    figure.savefig(out, dpi=110)
+    with whole_file(out) as file:
+        figure.savefig(file, dpi=110, format='png')
 
 
 @literal()

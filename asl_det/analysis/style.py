@@ -6,6 +6,9 @@ from typing import ContextManager, List, Union
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from asl_det.errors import UserError
+from asl_det.files import require_output, whole_file
+
 COLOURS = ('#000000', '#e69f00', '#56b4e9', '#d55e00', '#009e73', '#cc79a7', '#0072b2')
 LINES = ('-', '--', ':', '-', '-.', '--', ':')
 
@@ -27,9 +30,18 @@ def save(figure: Figure, out: Union[str, Path]) -> List[Path]:
     """Write a figure as ``out.png`` and ``out.pdf``."""
     for axes in figure.axes:
         axes.spines[['top', 'right']].set_visible(False)
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files = [out.with_name(f'{out.name}.{kind}') for kind in ('png', 'pdf')]
-    for file in files:
-        figure.savefig(file, dpi=150)
+    files = files_of(out)
+    for path in files:
+        with whole_file(path) as file:
+            figure.savefig(file, dpi=150, format=path.suffix[1:])
+    return files
+
+
+def files_of(out: Union[str, Path]) -> List[Path]:
+    """The files of a figure; UserError if one can not be written."""
+    if not Path(out).name:
+        raise UserError(f'{str(out)!r}: expected the name of a file, without suffix')
+    files = [Path(f'{Path(out)}.{kind}') for kind in ('png', 'pdf')]
+    for path in files:
+        require_output(path)
     return files

@@ -63,6 +63,8 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
     repeated = sorted({n for n in names if list(names).count(n) > 1})
     if repeated:
         raise UserError(f'class names are used twice, so thresholds can not go by name: {repeated}')
+    if not claims:
+        raise UserError('there are scores of no class: nothing can be chosen')
     everything = np.ones(num_images, bool)
     held_out = splits(everything, folds, seed)
     chosen = choose(claims, everything, objective, shrink, seed)

@@ -6,7 +6,7 @@ from typing import Dict, List, Sequence, Union
 from matplotlib.figure import Figure
 
 from asl_det.analysis.curves import METRICS, Series, read_scalars
-from asl_det.analysis.style import COLOURS, LINES, legend_label, literal, save
+from asl_det.analysis.style import COLOURS, LINES, files_of, legend_label, literal, save
 from asl_det.errors import UserError
 from asl_det.records import PROBABILITIES, read_records
 
@@ -60,7 +60,11 @@ def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> L
     Args:
         runs: label -> folder of a run.
         out: file without suffix.
+
+    Raises:
+        UserError: for a run without these records, or a place that can not be written.
     """
+    files_of(out)
     if len(runs) > len(COLOURS):
         raise UserError(f'{len(runs)} runs: expected at most {len(COLOURS)}, which is how many '
                         'colours can be told apart')

@@ -14,6 +14,8 @@ import pickle
 import re
 import tarfile
 import zipfile
+from difflib import get_close_matches
+from http.client import HTTPException
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Optional, Sequence
 from urllib.parse import urlparse
@@ -23,7 +25,7 @@ from torch import serialization
 
 from asl_det.compat import unpickler
 from asl_det.compat.allow_list import UnsafeCheckpointError
-from asl_det.errors import UserError
+from asl_det.errors import DownloadError, MissingError, UserError
 from asl_det.file_kind import kind_of_bytes
 from asl_det.files import sha256_of
 
@@ -32,7 +34,7 @@ HASH = re.compile(r'-(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:
                   r'([a-f0-9]{8,})\.')
 # What torch says, as RuntimeError, of a file that is cut or overwritten.
 DAMAGE = re.compile('PytorchStreamReader|unexpected EOF|corrupt|Invalid protocol version|'
-                    'resize storage|out of bounds for storage')
+                    'resize storage|out of bounds for storage|file in archive')
 
 UNPACKED = 100  # bytes of records for one of the file
 
@@ -44,7 +46,8 @@ def install() -> None:
     for prefixes, loader in (('', load_from_local),
                              ('pavi://', load_from_pavi),
                              ([r'(\S+\:)?s3://', r'(\S+\:)?petrel://'], load_from_ceph),
-                             (['open-mmlab://', 'openmmlab://'], load_from_openmmlab)):
+                             (['open-mmlab://', 'openmmlab://'], load_from_openmmlab),
+                             (['torchvision://', 'modelzoo://', 'mmcls://'], load_from_names)):
         CheckpointLoader.register_scheme(prefixes=prefixes, loader=loader, force=True)
     # http(s)://, torchvision:// and mmcls:// call this by name, past the registry of schemes.
     mmengine_checkpoint.load_url = load_url
@@ -59,7 +62,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
         map_location: as for ``torch.load``.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        MissingError: if there is no such file.
         UnsafeCheckpointError: if it holds more than tensors, plain Python
             values, dates, paths, numpy arrays and scalars, config dicts,
             ``argparse.Namespace`` and mmengine's own records (log buffers,
@@ -69,8 +72,10 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
             has no memory left.
     """
     path = os.path.expanduser(filename)
+    if os.path.isdir(path):
+        raise UserError(f'checkpoint {path} is a folder: give a file in it')
     if not os.path.isfile(path):
-        raise FileNotFoundError(f'checkpoint {path} does not exist')
+        raise MissingError(f'checkpoint {path} does not exist')
     if path.endswith('.safetensors'):
         from safetensors.torch import load_file
         return load_file(path, 'cpu' if map_location is None else str(map_location))
@@ -81,13 +86,20 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 def load_from_ceph(filename: str, map_location: Any = None, backend: str = 'petrel') -> Any:
     """Load from ``s3://`` or ``petrel://`` as mmengine does, by allow-list."""
     from mmengine.fileio import get_file_backend
-    content = get_file_backend(filename, backend_args=dict(backend=backend)).get(filename)
+    try:
+        content = get_file_backend(filename, backend_args=dict(backend=backend)).get(filename)
+    except ImportError as error:
+        raise UserError(f'checkpoint {filename}: {error}') from error
     return _read(io.BytesIO(content), filename, map_location)
 
 
 def load_from_pavi(filename: str, map_location: Any = None) -> Any:
     """Load from ``pavi://`` as mmengine does, by allow-list."""
-    from pavi import modelcloud
+    try:
+        from pavi import modelcloud
+    except ImportError as error:
+        raise UserError(f'checkpoint {filename}: the package pavi is not installed, which reads '
+                        'it') from error
     model = modelcloud.get(filename[len('pavi://'):])
     with TemporaryDirectory() as folder:
         path = os.path.join(folder, 'checkpoint')
@@ -111,6 +123,21 @@ def load_from_openmmlab(filename: str, map_location: Any = None) -> Any:
     return CheckpointLoader.load_checkpoint(target, map_location)
 
 
+def load_from_names(filename: str, map_location: Any = None) -> Any:
+    """Load ``torchvision://name`` or ``mmcls://name`` as mmengine does."""
+    from mmengine.runner import checkpoint as mmengine_checkpoint
+    scheme, _, name = filename.partition('://')
+    names, load = ((mmengine_checkpoint.get_mmcls_models, mmengine_checkpoint.load_from_mmcls)
+                   if scheme == 'mmcls' else
+                   (mmengine_checkpoint.get_torchvision_models,
+                    mmengine_checkpoint.load_from_torchvision))
+    if name not in names():
+        near = get_close_matches(name, names(), 4, 0.5)
+        raise UserError(f'checkpoint {filename}: there is no such model'
+                        + (f'; near it: {", ".join(near)}' if near else ''))
+    return load(filename, map_location)
+
+
 def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None,
              progress: bool = True, **kwargs: Any) -> Any:
     """Download to torch's cache, then load by allow-list.
@@ -130,8 +157,8 @@ def load_url(url: str, model_dir: Optional[str] = None, map_location: Any = None
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, path, digest and digest.group(1), progress)
-        except OSError as error:  # URLError included
-            raise ConnectionError(
+        except (OSError, ValueError, HTTPException, RuntimeError) as error:  # RuntimeError: hash
+            raise DownloadError(
                 f'weights {url} can not be downloaded ({error}): put the file at {path}, or train '
                 'from scratch with --cfg-options model.backbone.init_cfg=None') from error
     return load_from_local(path, map_location)

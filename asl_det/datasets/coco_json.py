@@ -7,8 +7,9 @@ from typing import Any, Dict, List, Tuple, Union
 import numpy as np
 
 from asl_det.errors import UserError
-from asl_det.files import write_whole
+from asl_det.files import require_output, write_whole
 from asl_det.multilabel.datasets.files import read_json
+from asl_det.random_state import check_seed
 
 
 def hide_boxes(annotations: List[Dict[str, Any]], share: float, seed: int = 0
@@ -29,6 +30,7 @@ def hide_boxes(annotations: List[Dict[str, Any]], share: float, seed: int = 0
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
         raise UserError(f'hide_boxes={share!r}: expected a share in [0, 1)')
+    check_seed(seed)
     ids = sorted(a['id'] for a in annotations if not a.get('iscrowd'))
     if len(set(ids)) != len(ids):
         raise UserError('hide_boxes: an annotation id stands twice: ids have to differ')
@@ -77,13 +79,15 @@ def hold_out(source: Union[str, Path], rest: Union[str, Path], held_out: Union[s
 
     Raises:
         UserError: if ``source`` is no COCO json, two of the paths are the
-            same, an image id stands twice, or a share leaves a file without
-            images.
+            same, an image (by id or file) stands twice, or a share leaves a
+            file without images.
     """
+    check_seed(seed)
     coco = _read(source, rest, held_out)
     ids = sorted(image['id'] for image in coco['images'])
     if len(set(ids)) != len(ids):
         raise UserError(f'{source}: an image id stands twice: ids have to differ')
+    _check_files(coco['images'], source)
     number = 0
     if not isinstance(share, bool) and isinstance(share, (int, float)) and 0 < share < 1:
         number = round(share * len(ids))
@@ -99,6 +103,17 @@ def hold_out(source: Union[str, Path], rest: Union[str, Path], held_out: Union[s
     return len(ids) - number, number
 
 
+def _check_files(images: List[Dict[str, Any]], source: Union[str, Path]) -> None:
+    """Raise UserError for a file under two ids: it could be in both parts."""
+    ids: Dict[Any, Any] = {}
+    for image in images:
+        name = str(image.get('file_name', image['id']))
+        if name in ids:
+            raise UserError(f'{source}: {name} is there twice, as the images {ids[name]} and '
+                            f'{image["id"]}, and could be in both parts: remove one')
+        ids[name] = image['id']
+
+
 def _read(source: Union[str, Path], *targets: Union[str, Path]) -> Dict[str, Any]:
     """A COCO json, after a look at the paths to write."""
     paths = [Path(path).resolve() for path in (source, *targets)]
@@ -106,15 +121,21 @@ def _read(source: Union[str, Path], *targets: Union[str, Path]) -> Dict[str, Any
         if path in paths[:i]:
             what = 'the file to read' if path == paths[0] else 'given twice'
             raise UserError(f'{targets[i - 1]} is {what}: give another one to write')
+    for target in targets:
+        require_output(target)
     coco = read_json(source)
     try:
-        for annotation in coco['annotations']:
-            annotation['id'], annotation['image_id']
-        for image in coco['images']:
-            image['id']
+        ids = {'images': [image['id'] for image in coco['images']],
+               'annotations': [annotation['id'] for annotation in coco['annotations']],
+               'images, in annotations': [a['image_id'] for a in coco['annotations']]}
     except (KeyError, TypeError) as error:
         raise UserError(f'{source} can not be read as COCO json, with images and annotations that '
                         f'have ids: {type(error).__name__}: {error}') from error
+    for name, found in ids.items():
+        if not (all(isinstance(i, (int, float)) for i in found)
+                or all(isinstance(i, str) for i in found)):
+            raise UserError(f'{source}: the ids of {name} are not all numbers, nor all texts: '
+                            'write them anew')
     return coco
 
 

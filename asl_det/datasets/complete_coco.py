@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from pycocotools import mask
 
 from asl_det.errors import UserError
-from asl_det.files import write_whole
+from asl_det.files import require_output, write_whole
 from asl_det.multilabel.datasets.files import read_json
 
 
@@ -40,6 +40,7 @@ def complete_coco(source: Union[str, Path], target: Union[str, Path],
     """
     if os.path.exists(target):
         raise UserError(f'{target} exists: give a new file')
+    require_output(target)
     content = read_json(source)
     if not isinstance(content, dict) or not all(
             isinstance(content.get(key), list) and all(isinstance(r, dict) for r in content[key])
@@ -48,14 +49,18 @@ def complete_coco(source: Union[str, Path], target: Union[str, Path],
     filled: Counter = Counter()
     sizes = {}
     for i, image in enumerate(content['images']):
+        where = f'{source}: images[{i}]'
+        number = image.get('id')
+        if not isinstance(number, (int, float, str)) or number in sizes:
+            raise UserError(f'{where} has the id {number!r}: expected a number, each once, which '
+                            'annotations name as image_id')
         if 'width' not in image or 'height' not in image:
-            where = f'{source}: images[{i}]'
             if image_folder is None:
                 raise UserError(f'{where} has no width and height: give the folder of the images')
             image['width'], image['height'] = _size(Path(image_folder, str(
                 image.get('file_name', ''))), where)
             filled['width and height'] += 1
-        sizes[image.get('id')] = (image['height'], image['width'])
+        sizes[image['id']] = (image['height'], image['width'])
     ids = [a.get('id') for a in content['annotations']]
     renumber = len(set(map(str, ids))) < len(ids) or None in ids or 0 in ids
     for i, annotation in enumerate(content['annotations']):

@@ -15,10 +15,12 @@ import numpy as np
 
 from asl_det.datasets.coco_json import hide_boxes as without_hidden
 from asl_det.errors import UserError
-from asl_det.files import write_whole
+from asl_det.files import require_output, whole_file, write_whole
 from asl_det.multilabel.datasets.files import read_json
+from asl_det.random_state import check_seed
 
 SPLITS = ('train', 'val')
+MOST_SIZE, MOST_CLUTTER = 4096, 1000  # of a canvas
 DESCRIPTION = 'asl_det digits'  # in the json of every data set that this makes
 PRESETS = {  # arguments of make_digits for the configs of each task
     'detection': dict(root='data/digits'),
@@ -75,6 +77,8 @@ def make_digits(root: Union[str, Path],
     settings = dict(size=size, digits_per_image=list(digits_per_image),
                     digit_size=list(digit_size), max_overlap=max_overlap, clutter=clutter,
                     seed=seed)
+    require_output(root, folder=True)
+    check_seed(seed)
     _check(dict(settings, hide_labels=hide_labels), num_train, num_val)
     without_hidden([], hide_boxes)  # a share out of range is said before anything is drawn
     root = Path(root)
@@ -194,7 +198,10 @@ def _check(settings: Dict[str, Any], num_train: int, num_val: int) -> None:
          f'max_overlap={settings["max_overlap"]}: expected a share in [0, 1]'),
         (not 0 <= settings['hide_labels'] < 1,
          f'hide_labels={settings["hide_labels"]}: expected a share in [0, 1)'),
-        (settings['clutter'] < 0, f'clutter={settings["clutter"]}: expected 0 or more'),
+        (settings['size'] > MOST_SIZE, f'size={settings["size"]}: expected at most {MOST_SIZE} '
+         'pixels'),
+        (not 0 <= settings['clutter'] <= MOST_CLUTTER,
+         f'clutter={settings["clutter"]}: expected 0 to {MOST_CLUTTER}'),
     ]
     for wrong, message in problems:
         if wrong:
@@ -205,14 +212,12 @@ def _write_split(root: Path, split: str, count: int, settings: Dict[str, Any],
                  hide_labels: float, tuning: bool) -> Dict[str, Any]:
     scans, labels = load_scans(split, tuning)
     drawing = {k: v for k, v in settings.items() if k != 'seed'}
-    (root / split).mkdir(parents=True, exist_ok=True)
 
     def write_image(i: int) -> Tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng([settings['seed'], SPLITS.index(split), i])
         canvas, boxes, classes = draw_canvas(rng, scans, labels, **drawing)
-        path = str(root / split / f'{i:06d}.png')
-        if not cv2.imwrite(path, canvas):
-            raise OSError(f'{path} could not be written')
+        with whole_file(root / split / f'{i:06d}.png', sync=False) as file:
+            file.write(cv2.imencode('.png', canvas)[1])
         return boxes, classes
 
     with ThreadPoolExecutor() as pool:

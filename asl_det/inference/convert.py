@@ -11,7 +11,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
 from asl_det.errors import UserError
-from asl_det.files import save_whole
+from asl_det.files import require_output, save_whole
 from asl_det.identity import hash_file
 from asl_det.inference.saved_config import saved_config
 from asl_det.thresholds import Thresholds
@@ -65,6 +65,7 @@ def convert(source: str, out: Union[str, Path], *, classes: Optional[Sequence[st
         UserError: if it is of another network, weights are missing or left
             over, or class names are missing or of another number.
     """
+    require_output(out)
     require_checkpoint(source)
     content = CheckpointLoader.load_checkpoint(source, map_location='cpu')
     weights = weights_of(content, source)

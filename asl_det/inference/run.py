@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from rich.progress import Progress
 
+from asl_det.files import require_output
 from asl_det.identity import as_plain, code_of, hash_file
 from asl_det.inference.multilabel import MultiLabelInferencer
 from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
@@ -76,6 +77,7 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
         UserError: for a checkpoint, config, input or folder that can not be
             used; not for a picture that can not be read.
     """
+    require_output(out, folder=True)
     pictures, left_out = find_pictures(inputs, out)
     opened = open_checkpoint(config, checkpoint, partial)
     inferencer = build_inferencer(opened, device, thresholds)

@@ -10,7 +10,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from asl_det.errors import UserError
+from asl_det.errors import DownloadError, UserError
 from asl_det.registry import MODELS
 from asl_det.weights import COUNTER, load_weights, weights_of
 
@@ -136,11 +136,20 @@ class TimmBackbone(Backbone):
             import timm
         except ImportError as error:
             raise UserError('TimmBackbone needs timm: pip install timm') from error
-        if not timm.is_model(model_name):
-            near = timm.list_models(f'*{model_name.split("_")[0].split(".")[0]}*')[:8]
+        if not isinstance(model_name, str) or not timm.is_model(model_name):
+            near = timm.list_models(f'*{str(model_name).split("_")[0].split(".")[0]}*')[:8]
             raise UserError(f'timm {timm.__version__} has no model {model_name!r}'
                             + (f'; near it: {", ".join(near)}' if near else ''))
-        self.model = timm.create_model(model_name, pretrained=pretrained, num_classes=0, **kwargs)
+        try:
+            self.model = timm.create_model(model_name, pretrained=pretrained, num_classes=0,
+                                           **kwargs)
+        except Exception as error:  # of timm, or of the many that fetch its weights
+            reason = f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+            if pretrained and not isinstance(error, TypeError):
+                raise DownloadError(
+                    f'weights of timm for {model_name} can not be had ({reason}): give them as '
+                    'checkpoint=FILE, or pretrained=False') from error
+            raise UserError(f'timm does not make {model_name} with {kwargs} ({reason})') from error
         self.pooled = pooled
         name = self.model.pretrained_cfg.get('classifier')
         self.classifier = name if isinstance(name, str) else None
@@ -229,12 +238,15 @@ class TorchvisionBackbone(Backbone):
             get_graph_node_names,
         )
         try:
-            network = models.get_model(model_name, weights=None, **kwargs)
+            network = models.get_model(str(model_name), weights=None, **kwargs)
             if weights:
                 checkpoint = models.get_model_weights(model_name)[weights].url
         except (ValueError, KeyError) as error:
             raise UserError(f'TorchvisionBackbone(model_name={model_name!r}, weights={weights!r}):'
                             f' torchvision has none such ({error})') from error
+        except TypeError as error:
+            raise UserError(f'torchvision does not make {model_name} with {kwargs} ({error})'
+                            ) from error
         linear = [n for n, m in network.named_modules() if isinstance(m, nn.Linear)]
         self.classifier = linear[-1] if linear else None
         names = get_graph_node_names(network)[0]

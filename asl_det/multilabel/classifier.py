@@ -11,7 +11,7 @@ from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.registry import MODELS
-from asl_det.thresholds import Thresholds, logit
+from asl_det.thresholds import Thresholds, logit, probability
 from asl_det.weights import load_weights, weights_of
 
 
@@ -40,8 +40,8 @@ class MultiLabelClassifier(BaseModel):
         init_cfg: as in mmengine.
 
     Raises:
-        UserError: if the width of the features is not known, or the weights
-            do not fit.
+        UserError: if the width of the features is not known, the weights do
+            not fit, or ``threshold`` is no probability, or one a class.
     """
 
     def __init__(self,
@@ -66,7 +66,7 @@ class MultiLabelClassifier(BaseModel):
                                 'TorchvisionBackbone, without a neck, tell their channels')
         self.neck = MODELS.build(neck) if neck is not None else None
         self.head = MODELS.build(head)
-        self.threshold = threshold
+        self.threshold = _checked(threshold, getattr(self.head, 'num_classes', None))
         self.least_logits: Optional[List[float]] = None  # in its place, on the network's logits
         self.temperature = temperature
         self.bias = bias
@@ -161,6 +161,16 @@ class MultiLabelClassifier(BaseModel):
             sample.logits, sample.scores = row, scores
             sample.pred_labels = labels.nonzero().squeeze(1)
         return samples
+
+
+def _checked(threshold: Any, classes: Optional[int]) -> Union[float, List[float]]:
+    """A threshold, or a list of one for each of the classes."""
+    if not isinstance(threshold, (list, tuple)):
+        return probability(threshold, 'model.threshold')
+    if classes is not None and len(threshold) != classes:
+        raise UserError(f'model.threshold has {len(threshold)} numbers and the head {classes} '
+                        'classes: expected one number, or one a class')
+    return [probability(t, f'model.threshold[{i}]') for i, t in enumerate(threshold)]
 
 
 def _class(config: Dict[str, Any]) -> Optional[type]:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from asl_det.errors import UserError
-from asl_det.files import whole_file, write_whole
+from asl_det.files import require_output, whole_file, write_whole
 from asl_det.identity import differences, hold
 from asl_det.multilabel.backbones import replace_by_identity
 from asl_det.multilabel.datasets import MultiLabelDataset
@@ -52,6 +52,7 @@ def cache_features(cfg: Config, folder: Union[str, Path], batch_size: int = 50) 
             else or is in use.
     """
     folder = Path(folder)
+    require_output(folder, folder=True)
     model = MODELS.build(cfg.model)
     if not getattr(model.backbone, 'freeze', ()):
         raise UserError('model.backbone.freeze names no module, so there is nothing that could be '
@@ -134,5 +135,5 @@ def _check_record(folder: Path, record: Dict[str, Any]) -> None:
 
 
 def _write(path: Path, features: np.ndarray) -> None:
-    with whole_file(path) as file:
+    with whole_file(path, sync=False) as file:
         np.save(file, features)

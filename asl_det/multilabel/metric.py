@@ -214,6 +214,9 @@ def read_scores(path: Union[str, Path]) -> Scores:
                         '--out results.json')
     try:
         with np.load(path) as saved:
+            for name in ('scores', 'targets'):
+                if saved[name].dtype.kind not in 'fiub':
+                    raise TypeError(f'its {name} are no numbers ({saved[name].dtype})')
             found = Scores(saved['scores'], saved['targets'], saved['classes'].tolist(),
                            saved.get('logits', None))
     except zipfile.BadZipFile as error:

@@ -13,7 +13,7 @@ from asl_det.preflight.features import check_features
 from asl_det.preflight.finding import IGNORE, Finding, Report, collect, guarded
 from asl_det.preflight.images import check_images
 from asl_det.preflight.input_size import check_input_size
-from asl_det.preflight.keys import check_parts, check_top_keys
+from asl_det.preflight.keys import check_parts, check_top_keys, check_types
 from asl_det.preflight.model import check_model
 from asl_det.preflight.places import check_data_files, check_outputs
 from asl_det.preflight.resume import check_resume, check_schedule
@@ -22,6 +22,7 @@ from asl_det.preflight.sample import check_samples
 from asl_det.preflight.settings import (
     check_losses,
     check_saved,
+    check_seeds,
     check_sizes,
     check_values,
     check_visualizer,
@@ -30,8 +31,9 @@ from asl_det.preflight.settings import (
 Check = Callable[[Run], Iterable[Finding]]
 
 # What a config says by itself; what its data says; the rest.
-CONFIG: Sequence[Check] = (check_top_keys, check_parts, check_sizes, check_losses, check_values,
-                           check_visualizer, check_saved, check_schedule)
+CONFIG: Sequence[Check] = (check_top_keys, check_types, check_parts, check_seeds, check_sizes,
+                           check_losses, check_values, check_visualizer, check_saved,
+                           check_schedule)
 DATA: Sequence[Check] = (check_data_files, check_annotations, check_evaluators, check_images,
                          check_features)
 CHECKS: Sequence[Check] = (*CONFIG, *DATA, check_samples, check_classes, check_model,

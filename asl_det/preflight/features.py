@@ -1,5 +1,6 @@
 """The check of cached features: that they are of this network and of these images."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Dict, Iterator, Set
@@ -16,8 +17,9 @@ from asl_det.preflight.images import SAMPLE, spread
 from asl_det.preflight.inspect import image_files, inspect, is_local
 from asl_det.preflight.run import Run
 from asl_det.preflight.table import as_findings
-from asl_det.registry import is_type
+from asl_det.registry import is_type, type_name
 
+IMAGES = ('LoadImageFromFile', 'LoadImageWithPillow')
 MAKE = 'make them with python tools/cache_features.py CONFIG {folder}'
 
 
@@ -32,13 +34,20 @@ def check_features(run: Run) -> Iterator[Finding]:
 def _check_data_set(run: Run, place: str, dataset: Dict[str, Any], seen: Set[str]
                     ) -> Iterator[Finding]:
     """The findings of one data set; ``seen`` are folders that were looked at."""
-    for step in dataset.get('pipeline') or ():
+    backbone = (run.cfg.get('model') or {}).get('backbone') or {}
+    steps = dataset.get('pipeline') or ()
+    if backbone.get('skip') and steps and is_type(steps[0], *IMAGES):
+        yield Finding('images in the place of features', f'{place}.pipeline',
+                      f'begins with {type_name(steps[0])}, but model.backbone.skip leaves out '
+                      f'{shorten(backbone["skip"], 4)}, whose features are expected: begin '
+                      'with LoadFeatures, or set model.backbone.skip=()')
+    for step in steps:
         if not is_type(step, 'LoadFeatures') or not step.get('folder'):
             continue
         folder = step['folder']
         if folder not in seen:
             seen.add(folder)
-            yield from check_folder(folder, (run.cfg.get('model') or {}).get('backbone') or {})
+            yield from check_folder(folder, backbone)
         contents = inspect(place, dataset) if is_local(dataset) else Contents()
         images = [p for p in image_files(contents) if os.path.isfile(p)]
         chosen = images if run.thorough else [images[i] for i in spread(len(images), SAMPLE)]
@@ -67,7 +76,7 @@ def check_folder(folder: str, backbone: Dict[str, Any]) -> Iterator[Finding]:
     asked = {k: v for k, v in backbone.items() if k not in ('freeze', 'skip')}
     asked['freeze'] = list(backbone.get('skip') or ())
     made_with.pop('skip', None)
-    changes = [d for d in differences(made_with, asked)]
+    changes = differences(made_with, json.loads(json.dumps(asked, default=str)))  # lists
     if changes:
         yield Finding('features of another network', str(path), 'the features are not those of '
                       f'model.backbone ({shorten(changes, 4)}): '

@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 import re
 from difflib import get_close_matches
-from typing import Any, Dict, Iterable, Iterator, Optional
+from typing import Any, Dict, Iterable, Iterator, Optional, Tuple
 
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -26,8 +26,16 @@ LOADER = {'dataset', 'sampler', 'batch_sampler', 'collate_fn', 'worker_init_fn',
           'num_batch_per_epoch', *inspect.signature(DataLoader.__init__).parameters} - {'self'}
 PARAMWISE = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
              'flat_decay_mult', 'dwconv_decay_mult', 'dcn_offset_lr_mult', 'bypass_duplicate'}
+# The hooks that a run has by their names.
+HOOKS = {'runtime_info': 'RuntimeInfoHook', 'timer': 'IterTimerHook',
+         'sampler_seed': 'DistSamplerSeedHook', 'logger': 'LoggerHook',
+         'param_scheduler': 'ParamSchedulerHook', 'checkpoint': 'CheckpointHook',
+         'visualization': 'DetVisualizationHook'}
+CONTAINERS = {'default_hooks', 'custom_hooks', 'param_scheduler', 'optim_wrapper', 'log_processor',
+              'env_cfg', 'train_cfg', 'val_cfg', 'test_cfg'}
 # Packages that a type needs and that no installation has by itself.
 NEEDS = {'TimmBackbone': 'timm', 'Albu': 'albumentations', 'Corrupt': 'imagecorruptions',
+         'RandomSamplingNegPos': 'transformers',
          'InstaBoost': 'instaboostfast', 'LVISMetric': 'lvis', 'LVISFixedAPMetric': 'lvis',
          'LVISV05Dataset': 'lvis', 'LVISV1Dataset': 'lvis', 'LVISDataset': 'lvis',
          'CityScapesMetric': 'cityscapesscripts', 'CocoPanopticMetric': 'panopticapi',
@@ -54,13 +62,64 @@ def check_top_keys(run: Run) -> Iterator[Finding]:
         yield from _unknown(run, name, run.cfg.get(name), known)
 
 
+def check_types(run: Run) -> Iterator[Finding]:
+    """What is built of a dict has a type; a hook without one is often another's misspelled name."""
+    hooks = run.cfg.get('default_hooks') or {}
+    for name, hook in hooks.items() if isinstance(hooks, dict) else ():
+        near = None if name in HOOKS else nearest(name, {*HOOKS, *hooks} - {name})
+        yield from _typed(run, f'default_hooks.{name}', hook, (
+            f'is it default_hooks.{near}?' if near else f"add type='{HOOKS.get(name, '...')}'"))
+    for key in CONTAINERS & set(run.cfg):
+        if isinstance(run.cfg[key], (str, bool, int, float)):
+            yield Finding('wrong kind of value', f'{run.config}: {key}', f'{run.cfg[key]!r} is '
+                          f'{kind_of(run.cfg[key])}: expected dict(...) or a list of them')
+    for place, node in _typed_places(run):
+        yield from _typed(run, place, node, "add type='...'")
+
+
+def _typed(run: Run, place: str, node: Any, todo: str) -> Iterator[Finding]:
+    where = f'{run.config}: {place}'
+    if isinstance(node, dict) and 'type' not in node:
+        keys = ', '.join(map(str, list(node)[:4])) or 'nothing'
+        yield Finding('no type', where, f'has {keys} and no type, so that nothing can be built '
+                      f'of it: {todo}')
+    elif isinstance(node, (str, bool, int, float)) or (
+            node is None and 'default_hooks' not in place):  # there None leaves a hook out
+        yield Finding('wrong kind of value', where, f'{node!r} is {kind_of(node)}: expected '
+                      'dict(type=...)')
+
+
+def _typed_places(run: Run) -> Iterator[Tuple[str, Any]]:
+    """Dotted keys whose values are built, beside ``default_hooks``."""
+    cfg = run.cfg
+    visualizer = cfg.get('visualizer')
+    lists = {'custom_hooks': cfg.get('custom_hooks'),
+             'visualizer.vis_backends': visualizer.get('vis_backends')
+             if isinstance(visualizer, dict) else None}
+    if run.purpose != 'test':
+        lists['param_scheduler'] = cfg.get('param_scheduler')
+        wrapper = cfg.get('optim_wrapper')
+        if isinstance(wrapper, dict) and 'optimizer' in wrapper:
+            yield 'optim_wrapper.optimizer', wrapper['optimizer']
+    if visualizer is not None:
+        yield 'visualizer', visualizer
+    for place, dataset in run.splits():
+        lists[f'{place}.pipeline'] = dataset.get('pipeline')
+    for place, metric in run.evaluators():
+        if 'metrics' not in metric:
+            yield place, metric
+    for place, nodes in lists.items():
+        for i, node in enumerate(nodes) if isinstance(nodes, (list, tuple)) else ():
+            yield f'{place}.{i}', node
+
+
 def check_parts(run: Run) -> Iterator[Finding]:
     """Types and keys of everything that is built, by the signature of its class."""
     found = parts(run)
     by_place = {part.place: part for part in found}
     for part in found:
         where = f'{run.config}: {part.place}'
-        missing = _missing_package(part)
+        missing = missing_package(part)
         if missing:
             yield Finding('package is missing', where, f'{part.name} needs the package {missing}, '
                           f'which is not installed: pip install {missing}')
@@ -128,7 +187,7 @@ def _unknown(run: Run, place: str, node: Any, known: set) -> Iterator[Finding]:
                           + (f'is it {near}?' if near else f'there are {", ".join(sorted(known))}'))
 
 
-def _missing_package(part: Part) -> Optional[str]:
+def missing_package(part: Part) -> Optional[str]:
     scope, _, name = part.name.rpartition('.')
     if scope in MODULE2PACKAGE and not importlib.util.find_spec(scope):
         return MODULE2PACKAGE[scope]

@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator, Optional
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from asl_det.errors import DownloadError
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
 from asl_det.registry import MODELS, is_type
@@ -19,7 +20,7 @@ def check_model(run: Run) -> Iterator[Finding]:
         error = run.memo['model error']
         yield Finding('model', f'{run.config}: model', 'can not be built: '
                       f'{" ".join(str(error).split()) or type(error).__name__}',
-                      error=not isinstance(error, ConnectionError))
+                      error=not isinstance(error, DownloadError))
 
 
 def build_model(run: Run) -> Optional[nn.Module]:

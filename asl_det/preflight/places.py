@@ -2,10 +2,9 @@
 
 import os
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
+from asl_det.files import nearest_that_exists, why_not_writable
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.model import build_model
 from asl_det.preflight.run import Run, path_of
@@ -42,45 +41,17 @@ def _there(run: Run, path: str, place: str) -> Iterator[Finding]:
 
 def check_outputs(run: Run) -> Iterator[Finding]:
     """What will be written can be: no file in the place of a folder, permission, space."""
-    for flag, path in run.outputs.items():
-        if flag == '--out':
-            if os.path.isdir(path):
-                yield Finding('not a file', f'{flag} {path}', 'is a folder: expected a file, such '
-                              f'as {os.path.join(path, "results.json")}')
-                continue
-            path = os.path.dirname(os.path.abspath(path))
-        yield from _writable(flag, path)
-    if run.work_dir is None:
-        return
-    yield from _writable('--work-dir', run.work_dir)
-    if run.purpose in ('train', 'resume'):
+    outputs = dict(run.outputs, **({} if run.work_dir is None else {'--work-dir': run.work_dir}))
+    for flag, path in outputs.items():
+        wrong = why_not_writable(path, folder=flag != '--out')
+        if wrong:
+            yield Finding('not writable', f'{flag} {path}', wrong)
+    if run.work_dir is not None and run.purpose in ('train', 'resume'):
         yield from _space(run, run.work_dir)
 
 
-def _existing(path: str) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    found = Path(os.path.abspath(path))
-    while not os.path.lexists(found) and found != found.parent:
-        found = found.parent
-    return found
-
-
-def _writable(flag: str, path: str) -> Iterator[Finding]:
-    found = _existing(path)
-    if not found.is_dir():
-        yield Finding('not a folder', f'{flag} {path}', f'{found} is '
-                      f'{"a file" if found.exists() else "a link to nothing"}: expected a folder')
-        return
-    try:
-        with tempfile.TemporaryFile(dir=found):
-            pass
-    except OSError as error:
-        yield Finding('not writable', f'{flag} {path}', f'{found} can not be written '
-                      f'({error.strerror}): give another folder, or change its permissions')
-
-
 def _space(run: Run, path: str) -> Iterator[Finding]:
-    found = _existing(path)
+    found = nearest_that_exists(path)
     free = shutil.disk_usage(found).free if found.is_dir() else PLENTY
     if free >= PLENTY:
         return

@@ -208,7 +208,10 @@ def _set_custom_imports(cfg: Config) -> None:
     if not isinstance(custom, dict):
         custom = dict(imports=custom)
     imports = custom.get('imports') or []
-    imports = [imports] if isinstance(imports, str) else list(imports)
+    imports = [imports] if isinstance(imports, str) else imports
+    if not isinstance(imports, (list, tuple)) or not all(isinstance(i, str) for i in imports):
+        raise UserError(f'custom_imports={imports!r}: expected a list of names of modules')
+    imports = list(imports)
     # Set here, so that the text of a mmdet:: config needs no change to find our loss.
     if 'asl_det' not in imports:
         imports.append('asl_det')

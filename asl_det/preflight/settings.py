@@ -2,16 +2,20 @@
 
 import inspect
 import re
+import traceback
+from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from torch import nn
 
+from asl_det.errors import UserError
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.keys import kind_of
+from asl_det.preflight.keys import kind_of, missing_package
 from asl_det.preflight.run import Run
 from asl_det.preflight.signatures import arguments, mentions
 from asl_det.preflight.walk import MODELS, Part, parts
+from asl_det.random_state import check_seed
 from asl_det.registry import type_name
 
 COCO = re.compile(r'(bbox|segm)_mAP(_50|_75|_s|_m|_l)?|AR@\d+|AR_[sml]@\d+|\w+_precision')
@@ -44,6 +48,19 @@ def check_sizes(run: Run) -> Iterator[Finding]:
                 length = int(length)
             if key in loop:
                 yield from _whole(f'{run.config}: train_cfg.{key}', length, least)
+
+
+def check_seeds(run: Run) -> Iterator[Finding]:
+    """The seed of a config is one that every generator takes."""
+    randomness = run.cfg.get('randomness')
+    if randomness is not None and not isinstance(randomness, dict):
+        yield Finding('wrong kind of value', f'{run.config}: randomness',
+                      f'{randomness!r} is {kind_of(randomness)}: expected dict(seed=0)')
+    elif randomness and randomness.get('seed') is not None:
+        try:
+            check_seed(randomness['seed'])
+        except UserError as error:
+            yield Finding('out of range', f'{run.config}: randomness.seed', str(error))
 
 
 def _whole(where: str, value: Any, least: int) -> Iterator[Finding]:
@@ -127,15 +144,24 @@ def _is_sigmoid_place(kind: Any, key: str) -> bool:
 
 
 def check_values(run: Run) -> Iterator[Finding]:
-    """Builds what is cheap to build, the losses and the optimizer, and passes on what they say."""
+    """Builds what is cheap to build, and passes on what it says: losses, transforms, optimizer."""
     for part in parts(run):
         key = part.place.rpartition('.')[2]
         if part.kind is None:
             continue
         if part.registry is MODELS and 'loss' in key:
             yield from _built(run, part)
+        elif part.registry.name == 'hook' and part.kind.__module__.startswith('mmengine.hooks'):
+            node = {k: v for k, v in part.node.items() if k != 'priority'}
+            yield from _built(run, replace(part, node=node))
         elif part.registry.name == 'optimizer':
             yield from _built(run, part, params=[nn.Parameter(torch.zeros(1, 1))])
+    said: List[Finding] = []
+    for part in reversed(parts(run)):  # inner ones first: RandomChoice builds its own
+        if part.registry.name == 'transform' and part.kind is not None and not any(
+                finding.where.startswith(f'{run.config}: {part.place}.') for finding in said):
+            said += _built(run, part)
+    yield from reversed(said)
     wrapper = run.cfg.get('optim_wrapper') or {}
     clip = wrapper.get('clip_grad')
     if run.purpose != 'test' and isinstance(clip, dict):
@@ -161,6 +187,8 @@ def check_visualizer(run: Run) -> Iterator[Finding]:
 
 
 def _built(run: Run, part: Part, **more: Any) -> Iterator[Finding]:
+    if missing_package(part):
+        return  # said so
     known, closed = arguments(part.kind)
     if closed and set(part.node) - set(known) - {'type', '_scope_'}:
         return  # said as an unknown key
@@ -175,6 +203,8 @@ def _built(run: Run, part: Part, **more: Any) -> Iterator[Finding]:
 
 def _message(error: Exception) -> str:
     """The last sentence of an error; mmengine puts class and file before it."""
+    if isinstance(error, AssertionError) and not error.args:
+        return traceback.extract_tb(error.__traceback__)[-1].line or 'AssertionError'
     text = ' '.join(str(error).split())
     return re.sub(r'^class `\w+` in \S+: ', '', text) or type(error).__name__
 

@@ -214,10 +214,37 @@ def test_one_hot_labels_of_two_classes_are_told_from_indices(tmp_path):
     for rows in (((1, 0), (0, 1)), ((0, 1), (0, 0))):
         with pytest.raises(UserError, match='one-hot'):
             read(*rows)
+    with pytest.raises(UserError, match='one-hot'):
+        read((1, 0), (1, 0))
     assert read((0, 1), (0, 1)).tolist() == [[1, 1], [1, 1]]
     three = write_json(tmp_path / 'b.json', [('1', [0, 1]), ('2', [1, 0])], list('abc'))
     assert targets(MultiLabelDataset(three)).tolist() == [[1, 1, 0], [1, 1, 0]]
     assert read((1, 0), (0, 1), (1,)).tolist() == [[1, 1], [1, 1], [0, 1]]
+
+
+def test_labels_that_may_be_one_hot_are_named_in_the_log(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr('asl_det.multilabel.datasets.base.print_log',
+                        lambda message, **_: told.append(message))
+    for rows, classes, says in (([[0, 1], [0, 1]], 'ab', True), ([[0], [0]], 'a', True),
+                                ([[0], []], 'a', False), ([[0, 1], [1]], 'ab', False)):
+        path = write_json(tmp_path / 'a.json', [(f'{i}.png', r) for i, r in enumerate(rows)],
+                          list(classes))
+        told.clear()
+        MultiLabelDataset(path)
+        assert ('If it is a 0 or 1 for each class' in ''.join(told)) == says
+
+
+@pytest.mark.parametrize('lines, classes', [
+    ('1.png,0 1 0\n2.png,1 0 0\n', '012'), ('1.png,0 1 1\n', '012'),
+    ('1.png,1 0\n2.png,0 1\n', '01'), ('1.png,1 0\n2.png,1 0\n', '01'),
+    ('1.png,1 1\n2.png,0 1\n', '01')])
+def test_one_hot_lines_of_classes_that_are_numbers_are_no_names(tmp_path, lines, classes):
+    (tmp_path / 'a.csv').write_text(lines)
+    with pytest.raises(UserError, match='one-hot|a 0 or 1 for each class'):
+        CSVMultiLabelDataset(str(tmp_path / 'a.csv'), metainfo=dict(classes=list(classes)))
+    (tmp_path / 'a.csv').write_text('1.png,0 1\n2.png,1\n3.png,1 1 1\n')
+    CSVMultiLabelDataset(str(tmp_path / 'a.csv'), metainfo=dict(classes=list('01')))
 
 
 CATS = dict(metainfo=dict(classes=['cat', 'dog']))

@@ -52,6 +52,24 @@ def test_features_of_another_network_are_found_before_the_training(run, change, 
     assert says in line and 'tools/cache_features.py' in line
 
 
+def test_a_tuple_of_the_config_is_the_list_of_the_record(run, tmp_path):
+    record = tmp_path / 'features/features.json'
+    record.write_text(json.dumps(dict(backbone=dict(BACKBONE, channels=[16, 16, 32, 32]))))
+    run.cfg.model.backbone.channels = (16, 16, 32, 32)
+    assert said(run) == []
+
+
+@pytest.mark.parametrize('first', ['LoadImageFromFile', 'mmdet.LoadImageFromFile',
+                                   'LoadImageWithPillow'])
+def test_images_in_the_place_of_features_are_found_before_the_training(run, first):
+    run.cfg.train_dataloader.dataset.pipeline = [dict(type=first)]
+    line, = said(run)
+    assert 'train_dataloader.dataset.pipeline: begins with LoadImage' in line
+    assert 'model.backbone.skip leaves out conv1, bn1, whose features are expected' in line
+    run.cfg.model.backbone.skip = ()
+    assert said(run) == []
+
+
 @pytest.mark.parametrize('content, says', [
     (None, 'does not exist: make them with'), ('{', 'cut off'), ('{}', 'does not say which')])
 def test_the_record_of_the_features_must_be_there(run, tmp_path, content, says):

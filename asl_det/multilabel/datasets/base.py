@@ -1,9 +1,10 @@
 """What every multi-label data set shares, and OpenMMLab's json format."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -108,10 +109,7 @@ class MultiLabelDataset(BaseDataset):
             labels = {index[label] for label in row['gt_label']} - {None}
             records.add(at, row['img_path'], self._record(row['img_path'], labels))
             pairs.add(tuple(row['gt_label']))
-        # Of two classes a pair may be either; but indices would not come in both orders.
-        if len(given) == 2 and {(0, 1), (1, 0)} == pairs:
-            raise UserError(f'{self.ann_file}: gt_label is one-hot: expected the indices of the '
-                            'present classes, [1] in place of [0, 1]')
+        self._refuse_one_hot(pairs, len(given))
         return records.all()
 
     # For the formats.
@@ -135,6 +133,21 @@ class MultiLabelDataset(BaseDataset):
         if self.mistakes is None:
             raise UserError(message)
         self.mistakes.append(UserError(message))
+
+    def _refuse_one_hot(self, rows: Set[Tuple[int, ...]], num_classes: int) -> None:
+        """Raise UserError where each row is a 0 or 1 for each of two classes: some are [1, 0].
+
+        Rows that are all [0, 1], or all [0] of one class, may be both: the log says so.
+        """
+        every = tuple(range(num_classes))
+        if not rows or num_classes > 2 or any(tuple(sorted(row)) != every for row in rows):
+            return
+        if rows != {every}:  # indices come in their order
+            raise UserError(f'{self.ann_file}: the labels are one-hot: expected the indices of the '
+                            'present classes, [1] in place of [0, 1]')
+        print_log(f'{self.ann_file}: every image has the labels {list(every)}, which is read as: '
+                  'all classes are present. If it is a 0 or 1 for each class, write the indices '
+                  'of the present ones alone', logger='current', level=logging.WARNING)
 
     def _set_classes(self, found: Optional[Sequence[str]], how: str = '') -> None:
         """Settle the class names: those of ``metainfo``, else those ``found`` in the files."""

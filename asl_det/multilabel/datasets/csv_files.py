@@ -1,7 +1,7 @@
 """Labels in csv files: own data, and NUS-WIDE as the reference splits it."""
 
 import ast
-from typing import Any, Iterable, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
@@ -33,7 +33,7 @@ class CSVMultiLabelDataset(MultiLabelDataset):
         self._set_classes(None)
         rows = list(csv_rows(self.ann_file))[self.header:]
         labelled = not self.test_mode or any(len(row) > 1 for _, row in rows)
-        records = Records(self)
+        records, found = Records(self), set()
         for number, row in rows:
             try:
                 labels = self._parse(number, row) if labelled else None
@@ -41,17 +41,23 @@ class CSVMultiLabelDataset(MultiLabelDataset):
                 self._mistake(str(error))
                 continue
             image = row[0].strip()
+            found.add(tuple(labels or ()))
             records.add(f', line {number}', image, self._record(image, labels))
+        if {'0', '1'} >= set(self.classes):
+            self._refuse_one_hot(found, len(self.classes))
         return records.all()
 
-    def _parse(self, number: int, row: Sequence[str]) -> Iterable[int]:
+    def _parse(self, number: int, row: Sequence[str]) -> List[int]:
         where = f'{self.ann_file}, line {number}'
         if len(row) != 2:
             raise UserError(f'{where}: expected file,label label ..., got {len(row)} columns: '
                             f'{",".join(row)}')
         hint = '' if self.header or number > 1 else ' (header=True skips a first line)'
         names = [name.strip() for name in row[1].split(self.separator)]
-        return {self._label(name, where + hint) for name in names if name}
+        if len(names) == len(self.classes) > len(set(names)) and set(names) <= {'0', '1'}:
+            raise UserError(f'{where}: {row[1]} is a 0 or 1 for each class: expected the names of '
+                            'the present classes')
+        return list(dict.fromkeys(self._label(name, where + hint) for name in names if name))
 
 
 @DATASETS.register_module()
