@@ -82,7 +82,9 @@ def _build(run: Run, place: str, node: Dict[str, Any]) -> Tuple[Optional[Source]
     except Unreadable:
         return None, []
     except StepError as error:
-        return None, [_step_finding(run, error)]
+        said = any(where.startswith(f'{run.config}: {error.place}')
+                   for where in run.memo.get('refused', ()))
+        return None, [] if said else [_step_finding(run, error)]
     except Exception as error:
         try:  # a class that wants all of its images
             data = DATASETS.build(copy.deepcopy(node))

@@ -161,6 +161,7 @@ def check_values(run: Run) -> Iterator[Finding]:
         if part.registry.name == 'transform' and part.kind is not None and not any(
                 finding.where.startswith(f'{run.config}: {part.place}.') for finding in said):
             said += _built(run, part)
+    run.memo['refused'] = [finding.where for finding in said]
     yield from reversed(said)
     wrapper = run.cfg.get('optim_wrapper') or {}
     clip = wrapper.get('clip_grad')
