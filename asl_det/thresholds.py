@@ -10,6 +10,7 @@ from mmengine.runner import CheckpointLoader
 
 from asl_det.errors import UserError
 from asl_det.files import save_whole, write_whole
+from asl_det.names import composed
 
 KEYS = ('global', 'classes', 'temperature', 'bias', 'source')
 
@@ -50,12 +51,14 @@ class Thresholds:
         Raises:
             UserError: if a class is named that is not among them.
         """
-        unknown = [name for name in self.classes if name not in classes]
+        own = {composed(name): value for name, value in self.classes.items()}
+        known = list(map(composed, classes))
+        unknown = [name for name in own if name not in known]
         if unknown:
             raise UserError(f'thresholds name {", ".join(unknown[:8])}, which the network does not '
                             f'know; its classes are {", ".join(list(classes)[:8])}'
                             f'{", ..." if len(classes) > 8 else ""}: tune them for this network')
-        return [self.classes.get(name, self.default) for name in classes]
+        return [own.get(name, self.default) for name in known]
 
     def on_logits(self, classes: Sequence[str]) -> List[float]:
         """The same as :meth:`of`, for the network's own logits; infinite for 0 and 1."""

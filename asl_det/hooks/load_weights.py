@@ -5,6 +5,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from asl_det.errors import UserError
+from asl_det.names import composed
 from asl_det.weights import load_weights, unwrap, weights_of
 
 HINTS = {
@@ -52,7 +53,10 @@ class LoadWeightsHook(Hook):
         """Scores of another order of classes would look like those of a bad network."""
         learned = (meta.get('dataset_meta') or {}).get('classes')
         asked = getattr(dataset, 'metainfo', {}).get('classes')
-        if not learned or not asked or list(learned) == list(asked):
+        if not learned or not asked:
+            return
+        learned, asked = list(map(composed, learned)), list(map(composed, asked))
+        if learned == asked:
             return
         if sorted(learned) == sorted(asked):
             place = next(i for i, name in enumerate(learned) if name != asked[i])

@@ -9,6 +9,7 @@ from torch import Tensor
 from asl_det.errors import UserError
 from asl_det.hooks.load_weights import take_weights
 from asl_det.multilabel.datasets.base import shorten
+from asl_det.names import composed
 from asl_det.package_weights import load_from_package
 from asl_det.preflight.classes import class_names
 from asl_det.preflight.finding import Finding
@@ -137,12 +138,12 @@ def _fits_classes(run: Run, named: Named, content: Any) -> Iterator[Finding]:
     trained = noted.get('classes', noted.get('CLASSES'))
     if not trained or isinstance(trained, str):
         return
-    trained = [str(name) for name in trained]
+    trained = [composed(name) for name in trained]
     for place, dataset in run.splits():
         names = class_names(run, place, dataset)
         if not names or isinstance(names, str):
             continue
-        names = [str(name) for name in names]
+        names = [composed(name) for name in names]
         if len(names) != len(trained):
             yield Finding('number of classes', named.where, f'it was trained on {len(trained)} '
                           f'classes ({shorten(trained, 6)}), but the data set of {place} has '

@@ -9,6 +9,7 @@ import numpy as np
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import class_names, shorten
 from asl_det.multilabel.datasets.files import read_lines
+from asl_det.names import as_written, composed
 from asl_det.preflight.finding import Finding
 
 Names = Optional[Tuple[str, ...]]
@@ -80,8 +81,11 @@ def check_names(place: str, path: str, given: Sequence[str], found: Sequence[str
             ``CocoDataset``), not that of the config.
     """
     where = f'{place}.metainfo.classes'
+    if not file_order:  # ours; mmdet compares names as they are written
+        given, found = list(map(composed, given)), list(map(composed, found))
     missing = [name for name in given if name not in found]
-    if found and len(missing) == len(given):
+    alike = set(map(composed, given)) & set(map(composed, found))
+    if found and len(missing) == len(given) and not alike:
         yield Finding('no class fits', where, f'none of these {len(given)} names is in {path} '
                       f'({shorten(given, 4)}); it has {shorten(found, 20)}: set '
                       f'metainfo=dict(classes=({shorten(list(map(repr, found)), 20)},))')
@@ -91,7 +95,7 @@ def check_names(place: str, path: str, given: Sequence[str], found: Sequence[str
     like = {name: nearest(name, found) for name in missing}
     for name in filter(like.get, missing):
         yield Finding('class not in the file', where, f'{name!r} is not in {path}, which has '
-                      f'{like[name]!r}: use the same name{shift}')
+                      f'{like[name]!r}{as_written(name, like[name])}: use the same name{shift}')
     others = [repr(name) for name in missing if not like[name]]
     if others:
         yield Finding('class not in the file', where, f'{shorten(others)} '
@@ -129,6 +133,7 @@ def check_same_classes(data: Sequence[Tuple[str, Tuple[str, ...]]]) -> Iterator[
     """
     for place, classes in data[1:]:
         first, names = data[0]
+        classes, names = tuple(map(composed, classes or ())), tuple(map(composed, names or ()))
         if classes == names or not classes or not names:
             continue
         if sorted(classes) == sorted(names):
@@ -146,7 +151,10 @@ def check_same_classes(data: Sequence[Tuple[str, Tuple[str, ...]]]) -> Iterator[
 
 def nearest(name: str, names: Sequence[str]) -> Optional[str]:
     """The name that is most likely meant."""
-    plain = {''.join(ch for ch in n.lower() if ch.isalnum()): n for n in reversed(names)}
-    key = ''.join(ch for ch in name.lower() if ch.isalnum())
+    def letters(text: str) -> str:
+        return ''.join(ch for ch in composed(text).lower() if ch.isalnum())
+
+    plain = {letters(n): n for n in reversed(names)}
+    key = letters(name)
     like = difflib.get_close_matches(key, plain, 1, 0.75)
     return plain[like[0]] if like else None

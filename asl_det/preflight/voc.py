@@ -10,6 +10,7 @@ import numpy as np
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_lines
+from asl_det.names import as_written
 from asl_det.preflight.contents import Contents
 from asl_det.preflight.filters import choose_few, kept_images
 from asl_det.preflight.finding import Finding
@@ -148,7 +149,8 @@ def _left_out(path: str, classes: Sequence[str], unknown: Counter) -> Iterator[F
         like = nearest(name, classes)
         if like is not None:
             yield Finding('class not in the config', path, f'{count} objects are called {name!r}, '
-                          f'which metainfo.classes does not list, but {like!r}: use the same name')
+                          f'which metainfo.classes does not list, but {like!r}'
+                          f'{as_written(name, like)}: use the same name')
     others = [name for name in unknown if nearest(name, classes) is None]
     if others:
         yield Finding('categories left out', path, f'{sum(unknown[n] for n in others)} objects of '

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.files import expect_shape, read_json, read_lines
 from asl_det.multilabel.loading import loader_in
+from asl_det.names import composed
 from asl_det.registry import DATASETS
 
 Record = Dict[str, Any]
@@ -151,6 +152,7 @@ class MultiLabelDataset(BaseDataset):
 
     def _set_classes(self, found: Optional[Sequence[str]], how: str = '') -> None:
         """Settle the class names: those of ``metainfo``, else those ``found`` in the files."""
+        found = None if found is None else list(map(composed, found))
         classes = class_names(self._metainfo.get('classes'), 'metainfo.classes') or found
         if not classes or isinstance(classes, str):
             raise UserError(f'{self.ann_file}: the class names are not known: give '
@@ -168,10 +170,10 @@ class MultiLabelDataset(BaseDataset):
 
     def _label(self, name: str, where: str) -> int:
         """The index of a class name."""
-        if name not in self._index:
+        if composed(name) not in self._index:
             raise UserError(f'{where}: unknown label {name!r}; the classes are: '
                             f'{shorten(self.classes)}')
-        return self._index[name]
+        return self._index[composed(name)]
 
     def _read_json(self) -> Any:
         return read_json(self.ann_file)
@@ -317,7 +319,7 @@ def class_names(given: Any, where: str) -> Any:
     for i, name in enumerate(given):
         if type(name) not in (str, int):  # digits are read as numbers from a command line
             raise UserError(f'{where}[{i}] is {name!r}: expected the name of a class')
-    return [str(name) for name in given]
+    return [composed(name) for name in given]
 
 
 def wrong_indices(labels: Sequence[Any], num_classes: int) -> str:

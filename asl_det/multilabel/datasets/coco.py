@@ -7,6 +7,7 @@ from pycocotools.coco import COCO
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import ID, NUMBER, expect_shape
+from asl_det.names import composed
 from asl_det.registry import DATASETS
 
 # What is read; boxes are not.
@@ -51,7 +52,7 @@ class CocoMultiLabelDataset(MultiLabelDataset):
                             key=lambda c: (isinstance(c['id'], str), c['id']))
         images = coco.dataset['images']
         self._set_classes([str(c['name']) for c in categories])
-        index = {c['id']: self._index.get(str(c['name'])) for c in categories}
+        index = {c['id']: self._index.get(composed(c['name'])) for c in categories}
         for annotation in coco.dataset.get('annotations', ()):
             for key, known in (('category_id', coco.cats), ('image_id', coco.imgs)):
                 if annotation[key] not in known:

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import csv_rows
+from asl_det.names import composed
 from asl_det.registry import DATASETS
 
 
@@ -101,12 +102,12 @@ class NUSWIDEDataset(MultiLabelDataset):
         if self.split not in splits:
             raise UserError(f'{self.ann_file}: no line belongs to split {self.split!r}; the file '
                             f'has {", ".join(splits)}')
-        self._set_classes(sorted({name for _, _, names, _ in lines for name in names}))
+        self._set_classes(sorted({composed(name) for _, _, names, _ in lines for name in names}))
         records = Records(self)
         for number, image, names, split in lines:
             if split == self.split:
                 records.add(f', line {number}', image, self._record(
-                    image, {self._index[n] for n in names if n in self._index}))
+                    image, {self._index[n] for n in map(composed, names) if n in self._index}))
         return records.all()
 
     @staticmethod
