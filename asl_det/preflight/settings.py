@@ -156,12 +156,15 @@ def check_values(run: Run) -> Iterator[Finding]:
             yield from _built(run, replace(part, node=node))
         elif part.registry.name == 'optimizer':
             yield from _built(run, part, params=[nn.Parameter(torch.zeros(1, 1))])
-    said: List[Finding] = []
+    said, unknown = [], []
     for part in reversed(parts(run)):  # inner ones first: RandomChoice builds its own
         if part.registry.name == 'transform' and part.kind is not None and not any(
                 finding.where.startswith(f'{run.config}: {part.place}.') for finding in said):
             said += _built(run, part)
-    run.memo['refused'] = [finding.where for finding in said]
+            known, closed = arguments(part.kind)
+            if closed and set(part.node) - set(known) - {'type', '_scope_'}:
+                unknown.append(f'{run.config}: {part.place}')
+    run.memo['refused'] = unknown + [finding.where for finding in said]
     yield from reversed(said)
     wrapper = run.cfg.get('optim_wrapper') or {}
     clip = wrapper.get('clip_grad')
