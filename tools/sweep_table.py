@@ -5,14 +5,18 @@
 """
 
 import argparse
-import math
 from pathlib import Path
 from typing import Any, Dict
 
 from asl_det.analysis.sweep_table import METRICS, table_by_variant, tables_as_one
 from asl_det.cli import one_line_errors
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import read_json
+from asl_det.multilabel.datasets.files import NUMBER, expect_shape, read_json
+
+MAYBE = (*NUMBER, type(None))  # None where a run failed
+SWEEP = {'baseline?': str, 'failed?': dict, 'variants': {'*': {
+    'metrics': {'*': {'mean': NUMBER, 'values': [MAYBE], 'std': MAYBE}},
+    'differences?': {'*': {'mean': NUMBER, 'values': [MAYBE], 'standard_error': MAYBE}}}}}
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,13 +56,8 @@ def main() -> None:
 def read_record(path: Path) -> Dict[str, Any]:
     """What a sweep left; UserError where the file is something else."""
     record = read_json(path)
-    try:
-        metrics = [m for variant in record['variants'].values()
-                   for m in variant['metrics'].values()]
-        for metric in metrics:  # numbers, and None where a run failed
-            math.fsum([metric['mean'], metric['std'] or 0, *(v or 0 for v in metric['values'])])
-    except (KeyError, TypeError, AttributeError):
-        metrics = []
+    expect_shape(record, SWEEP, f'{path}: expected the sweep.json that tools/sweep.py writes')
+    metrics = [m for variant in record['variants'].values() for m in variant['metrics']]
     if not metrics:
         raise UserError(f'{path}: expected the sweep.json that tools/sweep.py writes, with a '
                         'metric of at least one run')

@@ -12,7 +12,11 @@ from pycocotools.cocoeval import COCOeval
 from asl_det.analysis.calibration import logits_of
 from asl_det.analysis.thresholds import Claims
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import read_json
+from asl_det.multilabel.datasets.files import ID, NUMBER, expect_shape, read_json
+
+BOX = {'image_id': ID, 'category_id': ID, 'bbox': [NUMBER] * 4}
+TRUTH = {'images': [{'id': ID}], 'categories': [{'id': ID, 'name': ID}],
+         'annotations': [dict(BOX, area=NUMBER, iscrowd=(*NUMBER, bool))]}
 
 
 def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], iou: float = 0.5
@@ -38,18 +42,18 @@ def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], io
             are not of these images and categories.
     """
     truth = read_json(annotations)
-    if not isinstance(truth, dict) or not {'images', 'annotations', 'categories'} <= set(truth):
-        raise UserError(f'{annotations} is no COCO annotation file: expected images, annotations '
-                        'and categories')
+    expect_shape(truth, TRUTH, f'{annotations} is no COCO annotation file with images, annotations '
+                 'and categories')
     boxes = read_json(results)
-    if not isinstance(boxes, list) or not all(
-            isinstance(b, dict) and {'image_id', 'category_id', 'bbox', 'score'} <= set(b)
-            for b in boxes):
-        raise UserError(f'{results} has no boxes in COCO\'s result format (image_id, category_id, '
-                        'bbox, score), as tools/test.py --out writes them (results.bbox.json)')
+    expect_shape(boxes, [dict(BOX, score=NUMBER)], f'{results} has no boxes in COCO\'s result '
+                 'format (image_id, category_id, bbox, score), as tools/test.py --out writes them '
+                 '(results.bbox.json)')
     if not boxes:
         raise UserError(f'{results} has no boxes at all: nothing to choose a threshold from')
     for key, known in (('image_id', 'images'), ('category_id', 'categories')):
+        if len({type(one['id']) for one in truth[known]}) > 1:
+            raise UserError(f'{annotations}: some ids of {known} are numbers and some are texts: '
+                            'write all alike')
         unknown = {b[key] for b in boxes} - {one['id'] for one in truth[known]}
         if unknown:
             raise UserError(f'{results}: {key} {sorted(unknown, key=str)[:3]} is not in '

@@ -8,7 +8,7 @@ import numpy as np
 
 from asl_det.errors import UserError
 from asl_det.files import require_output, write_whole
-from asl_det.multilabel.datasets.files import read_json
+from asl_det.multilabel.datasets.files import expect_shape, read_json
 from asl_det.random_state import check_seed
 
 
@@ -124,13 +124,14 @@ def _read(source: Union[str, Path], *targets: Union[str, Path]) -> Dict[str, Any
     for target in targets:
         require_output(target)
     coco = read_json(source)
-    try:
-        ids = {'images': [image['id'] for image in coco['images']],
-               'annotations': [annotation['id'] for annotation in coco['annotations']],
-               'images, in annotations': [a['image_id'] for a in coco['annotations']]}
-    except (KeyError, TypeError) as error:
-        raise UserError(f'{source} can not be read as COCO json, with images and annotations that '
-                        f'have ids: {type(error).__name__}: {error}') from error
+    known = (int, float, str)
+    expect_shape(coco, {'images': [{'id': known}], 'info?': (dict, type(None)),
+                        'annotations': [{'id': known, 'image_id': known}]},
+                 f'{source} can not be read as COCO json, with images and annotations that have '
+                 'ids')
+    ids = {'images': [image['id'] for image in coco['images']],
+           'annotations': [annotation['id'] for annotation in coco['annotations']],
+           'images, in annotations': [a['image_id'] for a in coco['annotations']]}
     for name, found in ids.items():
         if not (all(isinstance(i, (int, float)) for i in found)
                 or all(isinstance(i, str) for i in found)):

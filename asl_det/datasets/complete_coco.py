@@ -11,7 +11,7 @@ from pycocotools import mask
 
 from asl_det.errors import UserError
 from asl_det.files import require_output, write_whole
-from asl_det.multilabel.datasets.files import read_json
+from asl_det.multilabel.datasets.files import ID, expect_shape, read_json
 
 
 def complete_coco(source: Union[str, Path], target: Union[str, Path],
@@ -42,10 +42,10 @@ def complete_coco(source: Union[str, Path], target: Union[str, Path],
         raise UserError(f'{target} exists: give a new file')
     require_output(target)
     content = read_json(source)
-    if not isinstance(content, dict) or not all(
-            isinstance(content.get(key), list) and all(isinstance(r, dict) for r in content[key])
-            for key in ('images', 'annotations')):
-        raise UserError(f'{source} is no COCO json with images and annotations')
+    known = (*ID, type(None))
+    expect_shape(content, {'images': [{'id?': known}], 'annotations': [{'id?': known,
+                                                                        'image_id?': known}]},
+                 f'{source} is no COCO json with images and annotations')
     filled: Counter = Counter()
     sizes = {}
     for i, image in enumerate(content['images']):

@@ -17,6 +17,7 @@ from asl_det.errors import UserError
 from asl_det.files import write_whole
 from asl_det.identity import differences, hold
 from asl_det.inference.sources import MADE_WITH, RECORDS, Picture, picture_key
+from asl_det.multilabel.datasets.files import expect_shape, read_json
 from asl_det.records import Record, append_record, read_records
 
 DRAWN, FRAMES = 'pictures', '.frames/'
@@ -150,10 +151,12 @@ class Store:
         self._taken.add(name)
 
     def _found(self) -> Optional[Dict[str, Any]]:
-        try:
-            return json.loads((self.folder / MADE_WITH).read_text('utf-8'))
-        except FileNotFoundError:
+        path = self.folder / MADE_WITH
+        if not path.is_file():
             return None
+        found = read_json(path)
+        expect_shape(found, {}, path)
+        return found
 
     def _holds_others(self) -> bool:
         names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []

@@ -20,7 +20,7 @@ from asl_det.identity import differences, hold
 from asl_det.multilabel.backbones import replace_by_identity
 from asl_det.multilabel.datasets import MultiLabelDataset
 from asl_det.multilabel.datasets.base import shorten
-from asl_det.multilabel.datasets.files import read_json
+from asl_det.multilabel.datasets.files import expect_shape, read_json
 from asl_det.multilabel.transforms import FEATURES, feature_path
 from asl_det.registry import DATASETS, MODELS
 from asl_det.weights import hash_weights
@@ -126,7 +126,9 @@ def _check_record(folder: Path, record: Dict[str, Any]) -> None:
     """Refuse a folder with features made with something else."""
     path = folder / FEATURES
     if path.exists():
-        changes = differences(read_json(path), record)
+        found = read_json(path)
+        expect_shape(found, {}, path)
+        changes = differences(found, record)
     else:
         changes = ['it has no features.json'] * any(folder.glob('*/*.npy'))
     if changes:

@@ -59,16 +59,19 @@ def expect_shape(content: Any, shape: Any, where: Union[str, Path], key: str = '
 
     Args:
         content: of the file, or a part of it.
-        shape: a type or several; a list of one shape, that of every item; or
-            a dict of keys and their shapes. A key that ends in ``?`` may be
-            missing, the key ``*`` stands for every other one, and keys that
-            are not listed are free.
+        shape: ``object`` for anything; a type or several; a list of one shape,
+            that of every item, or of the shapes of all items; or a dict of
+            keys and their shapes. A key that ends in ``?`` may be missing,
+            the key ``*`` stands for every other one, and keys that are not
+            listed are free.
         where: the file, for the message.
         key: place of the part in the file.
 
     Raises:
         UserError: for something else, with its key.
     """
+    if shape is object:
+        return
     types = shape if isinstance(shape, tuple) else (
         shape if isinstance(shape, type) else type(shape),)
     if type(content) not in types:
@@ -77,8 +80,10 @@ def expect_shape(content: Any, shape: Any, where: Union[str, Path], key: str = '
                         f'{found if len(found) < 60 else found[:60] + "..."}: expected '
                         + ' or '.join(dict.fromkeys(map(IN_WORDS.get, types))))
     if isinstance(shape, list):
+        if len(shape) > 1 and len(content) != len(shape):
+            raise UserError(f'{where}: {key} has {len(content)} items: expected {len(shape)}')
         for i, item in enumerate(content):
-            expect_shape(item, shape[0], where, f'{key}[{i}]')
+            expect_shape(item, shape[i if len(shape) > 1 else 0], where, f'{key}[{i}]')
     elif isinstance(shape, dict):
         inside = f'{key}.' if key else ''
         for name, inner in shape.items():
