@@ -4,10 +4,10 @@ from typing import Any, Callable, Optional, Sequence
 
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from asl_det.registry import LOOPS
+from asl_det.registry import LOOPS, register
 
 
-@LOOPS.register_module()
+@register(LOOPS)
 class ResumableEpochLoop(EpochBasedTrainLoop):
     """mmengine's loop of epochs, which can go on in the middle of one.
 

@@ -1,6 +1,7 @@
 """MMDetection's registries, the one place where asl_det is coupled to mmdet."""
 
-from typing import Any
+import os
+from typing import Any, Callable, Set
 
 try:
     from mmdet.registry import (
@@ -21,7 +22,42 @@ except ModuleNotFoundError as error:
         'stack with: pip install "asl-det[openmmlab]"') from None
 
 __all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS',
-           'PARAM_SCHEDULERS', 'TRANSFORMS', 'is_type', 'type_name']
+           'PARAM_SCHEDULERS', 'TRANSFORMS', 'is_type', 'register', 'type_name']
+
+
+# Names, separated by commas, that are left to another package, or taken from it.
+LEAVE, REPLACE = 'ASL_DET_LEAVE', 'ASL_DET_REPLACE'
+
+
+def register(registry: Any) -> Callable[[type], type]:
+    """Register a class of asl_det by its name: a decorator.
+
+    Of names that another package has registered too, people choose with the
+    environment variables ``ASL_DET_LEAVE`` and ``ASL_DET_REPLACE``.
+
+    Raises:
+        ImportError: in one line, for a name that another package holds.
+    """
+
+    def decorate(cls: type) -> type:
+        name = cls.__name__
+        if name in _names(LEAVE):
+            return cls
+        holder = registry.module_dict.get(name)
+        if holder is not None and name not in _names(REPLACE):
+            raise ImportError(
+                f'asl_det can not register {name}, a name that {holder.__module__} has '
+                f'registered for a {registry.name} of its own: set {LEAVE}={name} to leave it the '
+                f'name, where ours is type={f"{cls.__module__}.{name}"!r}, or {REPLACE}={name} to '
+                'give it to ours')
+        registry.register_module(module=cls, force=True)
+        return cls
+
+    return decorate
+
+
+def _names(variable: str) -> Set[str]:
+    return set(filter(None, os.environ.get(variable, '').split(',')))
 
 
 def type_name(node: Any) -> str:

@@ -8,12 +8,12 @@ from mmengine.optim import BaseOptimWrapper, OneCycleLR
 from torch.optim import Optimizer
 
 from asl_det.errors import UserError
-from asl_det.registry import PARAM_SCHEDULERS
+from asl_det.registry import PARAM_SCHEDULERS, register
 
 INF = int(1e9)  # mmengine's "no end"
 
 
-@PARAM_SCHEDULERS.register_module()
+@register(PARAM_SCHEDULERS)
 class OneCycle(OneCycleLR):
     """One cycle over the run: the maximum is the optimizer's ``lr``, the length that of the loop.
 

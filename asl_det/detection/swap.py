@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from asl_det import losses
 from asl_det.console import plain_console
 from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
 from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset, prior_over
@@ -166,7 +167,7 @@ def _presets(loss: str) -> Dict[str, Preset]:
 
 
 def _replacement(place: Place, preset: Preset, loss: str, options: Dict[str, Any]) -> Replacement:
-    new = dict(preset)
+    new = dict(preset, type=_our_type(preset['type']))
     known = _parameters(new['type'])
     kept = {key: place.loss[key] for key in KEPT if key in place.loss}
     for key in kept:
@@ -261,6 +262,13 @@ def _parameters(kind: str) -> List[str]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return names
+
+
+def _our_type(name: str) -> str:
+    """The name of a loss; the path of one of ours whose name is left to another package."""
+    ours = getattr(losses, name, None)
+    registered = MODELS.module_dict.get(name)
+    return name if ours in (None, registered) else f'{ours.__module__}.{name}'
 
 
 def _is_ours(kind: str) -> bool:

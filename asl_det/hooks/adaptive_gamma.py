@@ -3,10 +3,10 @@ from mmengine.runner import Runner
 
 from asl_det.accumulation import optim_wrappers
 from asl_det.losses import AdaptiveGamma
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class AdaptiveGammaHook(Hook):
     """Adaptive losses of the model follow the optimizers of the training, in all processes alike.
 

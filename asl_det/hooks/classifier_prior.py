@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from asl_det.errors import UserError
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 # What mmdet's heads call the layers that predict classes.
 CLASSIFIERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls', 'vfnet_cls', 'tood_cls', 'rtm_cls',
@@ -16,7 +16,7 @@ CLASSIFIERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls', 'vfnet_cls', 'to
                'multi_level_conv_cls', 'convs_pred', 'cls_branches', 'aux_cls_branches', 'fc_cls')
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class ClassifierPriorHook(Hook):
     """Starts the classifiers of detection heads at a probability.
 

@@ -5,10 +5,10 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 from asl_det.hooks.drawing import DrawingHook
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class CurvesHook(DrawingHook):
     """Keeps ``curves.png`` (losses, metric, learning rate) in the run's folder up to date."""
 

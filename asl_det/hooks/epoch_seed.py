@@ -5,10 +5,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
 
 from asl_det.errors import UserError
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class EpochSeedHook(Hook):
     """Random numbers depend on the seed, the epoch and the rank alone.
 

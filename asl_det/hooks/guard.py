@@ -16,12 +16,12 @@ from asl_det.accumulation import optim_wrappers
 from asl_det.errors import Stopped, UserError
 from asl_det.hooks.raw_and_ema import RawAndEMAHook, SafeEMAHook
 from asl_det.hooks.safe_checkpoint import SafeCheckpointHook
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 from asl_det.runs import FINISHED, remove
 from asl_det.stopping import Signals
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class GuardHook(Hook):
     """Stops at a signal, or where the loss is not finite; the engine adds it.
 

@@ -7,10 +7,10 @@ from torch.utils.data import DataLoader
 
 from asl_det.hooks.drawing import DrawingHook
 from asl_det.multilabel.loading import loader_in
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class MultiLabelPicturesHook(DrawingHook):
     """Contact sheets of images with truth and predictions.
 

@@ -16,10 +16,10 @@ from asl_det.losses.backends.eager import CHUNK, entry_statistics
 from asl_det.losses.targets import dense_targets, fit_target, fit_weight
 from asl_det.losses.types import sum_dtype
 from asl_det.records import PROBABILITIES, append_record
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class ProbabilityMonitorHook(Hook):
     """Records what a classification loss does to positives and negatives.
 

@@ -11,10 +11,10 @@ from mmengine.runner import Runner, ValLoop
 from torch import Tensor
 
 from asl_det.errors import UserError
-from asl_det.registry import HOOKS, LOOPS, MODELS
+from asl_det.registry import HOOKS, LOOPS, MODELS, register
 
 
-@MODELS.register_module()
+@register(MODELS)
 class WeightedSumEMA(ExponentialMovingAverage):
     """mmengine's average, rounded as in the reference: a sum of two products.
 
@@ -25,7 +25,7 @@ class WeightedSumEMA(ExponentialMovingAverage):
         averaged_param.mul_(1 - self.momentum).add_(source_param, alpha=self.momentum)
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class SafeEMAHook(EMAHook):
     """mmengine's EMAHook, which knows whether the model has the averaged weights.
 
@@ -45,7 +45,7 @@ class SafeEMAHook(EMAHook):
             self._swap_ema_parameters()
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class RawAndEMAHook(EMAHook):
     """Exponential moving average (EMA) of all that a checkpoint holds, beside the raw weights.
 
@@ -158,7 +158,7 @@ class RawAndEMAHook(EMAHook):
             runner.logger.info(f'weights of the checkpoint: {wanted}')
 
 
-@LOOPS.register_module()
+@register(LOOPS)
 class RawAndEMAValLoop(ValLoop):
     """Validates the averaged and the raw weights of :class:`RawAndEMAHook`.
 

@@ -6,10 +6,10 @@ from mmengine.runner import Runner
 
 from asl_det.errors import UserError
 from asl_det.losses import AsymmetricLoss
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class RisingMarginHook(Hook):
     """Lets the margins of asymmetric losses rise from 0, linearly, to what they are set to.
 

@@ -25,13 +25,13 @@ from asl_det.errors import UserError
 from asl_det.files import PARTIAL, WholeFileBackend, write_whole
 from asl_det.loops import ResumableEpochLoop, ResumedData
 from asl_det.random_state import random_state, set_random_state
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 from asl_det.runs import ASIDE, FINISHED, LAST, FileNames, newer_files, put_aside, remove, same_path
 
 OUTDATED = 'outdated_ckpts'
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class SafeCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, whose newest checkpoint survives whatever happens while it writes.
 

@@ -4,10 +4,10 @@ from typing import Any, Iterator
 from mmengine.hooks import LoggerHook
 from mmengine.runner import Runner
 
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class SafeLoggerHook(LoggerHook):
     """mmengine's LoggerHook, where a line that can not be written ends no training.
 

@@ -5,14 +5,14 @@ from mmengine.runner import Runner
 
 from asl_det.accumulation import optim_wrappers
 from asl_det.errors import UserError
-from asl_det.registry import HOOKS
+from asl_det.registry import HOOKS, register
 
 # What a scheduler's course depends on; mmengine takes all of it from a resumed checkpoint.
 SETTINGS = ('begin', 'end', 'total_steps', 'T_max', 'step_size', 'milestones', 'periods',
             'eta_max', 'eta_min', 'base_values')
 
 
-@HOOKS.register_module()
+@register(HOOKS)
 class SameScheduleHook(Hook):
     """Refuses to resume with another schedule or learning rate than the checkpoint's.
 

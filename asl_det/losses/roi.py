@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from asl_det.losses.module import AsymmetricLoss
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, register
 
 
-@MODELS.register_module()
+@register(MODELS)
 class RoIAsymmetricLoss(AsymmetricLoss):
     """ASL for RoI heads, which are built for a softmax with a background column.
 

@@ -18,10 +18,10 @@ from asl_det.losses.base import Loss
 from asl_det.losses.module import EPS
 from asl_det.losses.targets import as_tensor, check_weight, is_index, require_tensor
 from asl_det.losses.types import is_traced, is_watched, wide_dtype
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, register
 
 
-@MODELS.register_module()
+@register(MODELS)
 class AsymmetricLossSingleLabel(Loss):
     r"""Asymmetric focusing of the softmax cross-entropy with label smoothing.
 

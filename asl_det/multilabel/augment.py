@@ -8,13 +8,13 @@ from mmcv.transforms import BaseTransform
 from PIL import Image, ImageEnhance, ImageOps
 
 from asl_det.errors import UserError
-from asl_det.registry import TRANSFORMS
+from asl_det.registry import TRANSFORMS, register
 
 GREY = (128, 128, 128)
 HIGHEST = 9  # of the magnitudes, which go from 1 to 9
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class ASLCutout(BaseTransform):
     """A square of one random colour; its centre lies anywhere, so most squares cross the border.
 
@@ -48,7 +48,7 @@ class ASLCutout(BaseTransform):
         return f'ASLCutout(ratio={self.ratio})'
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class ASLRandAugment(BaseTransform):
     """Random operations of random strength, as the package ``randaugment`` has them.
 

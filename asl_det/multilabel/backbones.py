@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from asl_det.errors import DownloadError, UserError
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, register
 from asl_det.weights import COUNTER, load_weights, weights_of
 
 
@@ -96,7 +96,7 @@ class Backbone(BaseModule):
         return self
 
 
-@MODELS.register_module()
+@register(MODELS)
 class TimmBackbone(Backbone):
     """Any timm model without its classifier, TResNet-M, -L and -XL included.
 
@@ -212,7 +212,7 @@ class TimmBackbone(Backbone):
                             ) from error
 
 
-@MODELS.register_module()
+@register(MODELS)
 class TorchvisionBackbone(Backbone):
     """Any torchvision classification model without its last linear layer.
 

@@ -10,12 +10,12 @@ from asl_det.errors import UserError
 from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, register
 from asl_det.thresholds import Thresholds, logit, probability
 from asl_det.weights import load_weights, weights_of
 
 
-@MODELS.register_module()
+@register(MODELS)
 class MultiLabelClassifier(BaseModel):
     """Backbone, optional neck and head, for mmengine's Runner.
 

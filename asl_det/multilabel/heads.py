@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from asl_det.errors import UserError
 from asl_det.multilabel.sample import MultiLabelSample
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, register
 
 Features = Union[Tensor, Sequence[Tensor]]
 OFFICIAL_DECODER = {
@@ -84,7 +84,7 @@ class Head(BaseModule):
         return x
 
 
-@MODELS.register_module()
+@register(MODELS)
 class LinearHead(Head):
     """A linear layer on pooled features.
 
@@ -125,7 +125,7 @@ class LinearHead(Head):
         return self.fc(self.bottleneck(self.dropout(x)))
 
 
-@MODELS.register_module()
+@register(MODELS)
 class MLDecoderHead(Head):
     """ML-Decoder: fixed queries attend to the feature map, a group of classes shares one.
 

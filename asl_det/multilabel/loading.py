@@ -10,10 +10,10 @@ from mmengine import fileio
 from PIL import Image, ImageOps
 
 from asl_det.errors import UserError
-from asl_det.registry import TRANSFORMS
+from asl_det.registry import TRANSFORMS, register
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class LoadImageWithPillow(LoadImageFromFile):
     """mmcv's loader with its Pillow backend, for grey images of 16 bits too.
 

@@ -15,10 +15,10 @@ from mmengine.logging import MMLogger, print_log
 from asl_det.errors import UserError
 from asl_det.files import whole_file, write_whole
 from asl_det.multilabel.measures import Kept, KeptImages, kept, lost_order, measure
-from asl_det.registry import METRICS
+from asl_det.registry import METRICS, register
 
 
-@METRICS.register_module()
+@register(METRICS)
 class MultiLabelMetric(BaseMetric):
     """mAP and precision, recall and F1, per class and overall.
 

@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 
 from asl_det.errors import UserError
 from asl_det.multilabel.sample import MultiLabelSample
-from asl_det.registry import TRANSFORMS
+from asl_det.registry import TRANSFORMS, register
 
 if hasattr(torchvision, 'disable_beta_transforms_warning'):  # 0.15 and 0.16 call v2 a beta
     torchvision.disable_beta_transforms_warning()
@@ -22,7 +22,7 @@ from torchvision.transforms import v2  # noqa: E402
 FEATURES = 'features.json'  # says what the features of a folder were made with
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class TorchvisionTransform(BaseTransform):
     """Any image transform of torchvision v2, between mmcv's.
 
@@ -59,7 +59,7 @@ class TorchvisionTransform(BaseTransform):
         return f'TorchvisionTransform({self.apply})'
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class LoadFeatures(BaseTransform):
     """Load what ``tools/cache_features.py`` computed, in the place of an image.
 
@@ -100,7 +100,7 @@ def feature_path(folder: Union[str, Path], img_path: Union[str, Path]) -> Path:
     return Path(folder, name[:2], f'{name}.npy')
 
 
-@TRANSFORMS.register_module()
+@register(TRANSFORMS)
 class PackMultiLabel(BaseTransform):
     """The last step: ``inputs`` (``(3, H, W)`` uint8, or features) and a data sample.
 

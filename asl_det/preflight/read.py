@@ -20,6 +20,7 @@ from asl_det.file_kind import kind_of_file
 from asl_det.new_style import as_data, texts
 from asl_det.overrides import apply_options
 from asl_det.preflight.table import shown
+from asl_det.registry import LEAVE
 
 EXAMPLE = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -69,6 +70,13 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None, *,
 def _import(cfg: Config, path: str) -> None:
     try:
         import_modules_from_strings(**cfg.custom_imports)
+    except KeyError as error:
+        name, registered, _ = str(error.args and error.args[0]).partition(' is already registered')
+        if not registered:
+            raise
+        raise UserError(f'{path}: custom_imports={list(cfg.custom_imports.imports)}: a module of '
+                        f'them registers a name that is taken: {error.args[0]}; give yours another '
+                        f'name, or, where ours has it, set {LEAVE}={name}') from error
     except ImportError as error:
         raise UserError(f'{path}: custom_imports={list(cfg.custom_imports.imports)}: '
                         f'{_first_line(error.__cause__ or error)}; install what is missing, or '

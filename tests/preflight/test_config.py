@@ -91,6 +91,18 @@ FILES = [
 ]
 
 
+def test_a_module_that_registers_a_name_of_ours_is_told_what_to_do(command, write, tmp_path,
+                                                                  monkeypatch):
+    (tmp_path / 'my_losses.py').write_text(
+        'from mmdet.registry import MODELS\n@MODELS.register_module()\n'
+        'class AsymmetricLoss:\n    pass\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = write(DETECTOR, "custom_imports = dict(imports=['asl_det', 'my_losses'])")
+    said = command('train', path)
+    assert re.search(r'registers a name that is taken: AsymmetricLoss .*asl_det.losses.module; give'
+                     ' yours another name, or, .* ASL_DET_LEAVE=AsymmetricLoss', said)
+
+
 @pytest.mark.parametrize('name, text, expected', FILES)
 def test_a_file_that_is_no_config_is_called_what_it_is(command, tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)

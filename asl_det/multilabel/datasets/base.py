@@ -16,13 +16,13 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets.files import expect_shape, read_json, read_lines
 from asl_det.multilabel.loading import loader_in
 from asl_det.names import composed
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, register
 
 Record = Dict[str, Any]
 COMMON = ('BMP', 'GIF', 'JPEG', 'MPO', 'PNG', 'PPM', 'WEBP')  # what Pillow and OpenCV both read
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class MultiLabelDataset(BaseDataset):
     """Multi-label images from an OpenMMLab 2.0 json; base of the other formats.
 

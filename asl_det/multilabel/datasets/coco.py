@@ -8,7 +8,7 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import ID, NUMBER, expect_shape
 from asl_det.names import composed
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, register
 
 # What is read; boxes are not.
 SHAPE = {'images': [{'id': ID, 'file_name': str}], 'categories': [{'id': ID, 'name': ID}],
@@ -16,7 +16,7 @@ SHAPE = {'images': [{'id': ID, 'file_name': str}], 'categories': [{'id': ID, 'na
                            'iscrowd?': (*NUMBER, bool)}]}
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class CocoMultiLabelDataset(MultiLabelDataset):
     """A COCO detection json as multi-label data: a class is present if it has a box.
 

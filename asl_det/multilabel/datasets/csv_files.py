@@ -7,10 +7,10 @@ from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import csv_rows
 from asl_det.names import composed
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, register
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class CSVMultiLabelDataset(MultiLabelDataset):
     """One image a line: ``file,label label ...``; nothing after the comma: no label.
 
@@ -61,7 +61,7 @@ class CSVMultiLabelDataset(MultiLabelDataset):
         return list(dict.fromkeys(self._label(name, where + hint) for name in names if name))
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class NUSWIDEDataset(MultiLabelDataset):
     """NUS-WIDE from the csv of the ASL reference: file, labels, split.
 

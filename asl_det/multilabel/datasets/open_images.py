@@ -7,12 +7,12 @@ from mmengine.logging import print_log
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import csv_rows, read_lines
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, register
 
 COLUMNS = ('ImageID', 'LabelName', 'Confidence')
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class OpenImagesMultiLabelDataset(MultiLabelDataset):
     """Open Images' verified image-level labels; what nobody verified is unknown.
 

@@ -10,10 +10,10 @@ from PIL import Image
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
 from asl_det.multilabel.datasets.files import read_lines
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, register
 
 
-@DATASETS.register_module()
+@register(DATASETS)
 class VOCMultiLabelDataset(MultiLabelDataset):
     """Pascal VOC's folders as multi-label data: a class is present if it has an object.
 
