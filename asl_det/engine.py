@@ -39,6 +39,7 @@ from asl_det.preflight.resume import run_seed
 from asl_det.preflight.run import Run
 from asl_det.processes import decided_by_main, join_processes
 from asl_det.random_state import check_seed
+from asl_det.registry import MODELS, type_name
 from asl_det.runs import FINISHED, Start, choose_start
 from asl_det.stopping import STOP, Signals, killed_worker, noted
 from asl_det.thresholds import Thresholds
@@ -280,6 +281,8 @@ def test(cfg: Config,
     cfg.work_dir = work_dir
     cfg.launcher = launcher
     join_processes(cfg)
+    if thresholds is not None:
+        _require_classifier(cfg)
     outputs = {flag: str(path) for flag, path in (('--out', out), ('--show-dir', show_dir)) if path}
     said = _preflight(Run(cfg, cfg.filename or 'config', 'test', str(checkpoint), work_dir,
                           outputs=outputs, partial=partial), num_classes)
@@ -325,11 +328,17 @@ def _known(runner: Runner, metrics: Dict[str, float]) -> Dict[str, float]:
     return metrics
 
 
+def _require_classifier(cfg: Config) -> None:
+    model = cfg.get('model') or {}
+    kind = model.get('type')
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, type) and not issubclass(kind, asl_det.multilabel.MultiLabelClassifier):
+        raise UserError(f'thresholds are for multi-label classifiers, but the config has a '
+                        f'{type_name(model)}: box AP has no threshold')
+
+
 def _use_thresholds(runner: Runner, thresholds: Thresholds) -> None:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, asl_det.multilabel.MultiLabelClassifier):
-        raise UserError(f'thresholds are for multi-label classifiers, but the config has a '
-                        f'{type(model).__name__}: box AP has no threshold')
     classes = runner.test_loop.dataloader.dataset.metainfo['classes']
     model.use_thresholds(thresholds, classes, calibrate=False)
 

@@ -114,20 +114,28 @@ def set_classes(cfg: Config, classes: Sequence[str]) -> None:
     names = [classes] if isinstance(classes, str) else [str(name) for name in classes]
     if len(set(names)) != len(names):
         raise UserError(f'classes={",".join(names)}: a name stands twice')
-    found = {node['num_classes'] for node in _dicts(cfg.get('model'))
-             if isinstance(node.get('num_classes'), int) and node['num_classes'] > 1}
+    numbers = [node['num_classes'] for node in _dicts(_without_rpn(cfg.get('model')))
+               if isinstance(node.get('num_classes'), int)
+               and not isinstance(node['num_classes'], bool)]
+    # Beside others, 1 is of a part that knows no classes.
+    found = {n for n in numbers if n > 1} or set(numbers)
     if len(found) != 1:
         raise UserError('classes: the model of the config has '
                         + (f'several num_classes ({", ".join(map(str, sorted(found)))})' if found
                            else 'no num_classes') + ': give each with --cfg-options')
     old = found.pop()
-    for node in _dicts(cfg.model):
+    for node in _dicts(_without_rpn(cfg.model)):
         if node.get('num_classes') == old and not isinstance(node['num_classes'], bool):
             node['num_classes'] = len(names)
     for split in SPLITS:
         for node in _dicts(cfg.get(f'{split}_dataloader')):
             if 'ann_file' in node:
                 node['metainfo'] = dict(classes=tuple(names))
+
+
+def _without_rpn(model: Any) -> Any:
+    """A model without its region proposals, whose one class is any object."""
+    return {k: v for k, v in (model or {}).items() if k != 'rpn_head'}
 
 
 def set_length(cfg: Config, key: str, value: int) -> None:
@@ -350,6 +358,13 @@ def _check_read(cfg: Config, key: str) -> None:
         else:
             instead = ': the config has no such key, and nothing reads it'
         raise UserError(f'{where} would be ignored{instead}')
+    keys = key.split('.')
+    for i, index in enumerate(keys[1:], 1):
+        place, there = '.'.join(keys[:i]), value_at(cfg, '.'.join(keys[:i]))
+        if index.isdigit() and not isinstance(there, (list, tuple)) and not (
+                isinstance(there, dict) and index in there):
+            raise UserError(f'{where}: {index} is a place in a list, and the config has '
+                            + (f'no list {place}' if there is None else f'{place}={there!r}'))
     if name in READ_IN and inner and inner[0] not in READ_IN[name]:
         raise UserError(f'{where} would be ignored: {name} has '
                         f'{", ".join(sorted(READ_IN[name]))}')

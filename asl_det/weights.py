@@ -67,7 +67,7 @@ def _describe(content: Any) -> str:
 
 
 def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, take: str,
-                 hint: str, not_used: Iterable[str] = ()) -> Dict[str, Tensor]:
+                 hint: str, not_used: Iterable[str] = (), quiet: bool = False) -> Dict[str, Tensor]:
     """Load weights by name and say what was loaded.
 
     Args:
@@ -80,6 +80,7 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, t
             whatever fits.
         hint: what to do if they do not fit.
         not_used: what the caller left out, for the log.
+        quiet: say nothing in the log.
 
     Returns:
         The weights that fit.
@@ -108,7 +109,8 @@ def load_weights(model: nn.Module, weights: Dict[str, Tensor], source: str, *, t
     rest = f'; keep their initial values: {_short(missing + shapes)}' if missing + shapes else ''
     unused = [*left_over, *not_used]
     rest += f'; not used: {_short(unused)}' if unused else ''
-    print_log(f'{name}: {loaded} from {source}{rest}', logger='current')
+    if not quiet:
+        print_log(f'{name}: {loaded} from {source}{rest}', logger='current')
     for key in left_over:
         weights.pop(key, None)
     return weights

@@ -236,3 +236,21 @@ def test_classes_name_the_data_sets_and_size_every_head():
         load_config(YOLOX, {'classes': ['cat', 'cat']})
     with pytest.raises(UserError, match='no num_classes'):
         load_config('mmdet::common/ms_3x_coco.py', {'classes': ['cat']})
+
+
+@pytest.mark.parametrize('options, expected', [
+    ({'custom_hooks.2.interval': 1}, '2 is a place in a list, and the config has no list custom_h'),
+    ({'train_cfg.0.interval': 1}, '0 is a place in a list, and the config has train_cfg='),
+    ({'model.neck.3': 1}, '3 is a place in a list, and the config has model.neck=')])
+def test_a_place_in_a_list_that_is_none_is_refused(options, expected):
+    with pytest.raises(UserError, match=expected):
+        load_config(RETINANET, options)
+
+
+@pytest.mark.parametrize('config', [RETINANET, 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'])
+def test_classes_are_given_to_a_model_with_one_class_and_not_to_proposals(config, tmp_path):
+    cfg = load_config(config, {'classes': ['cat']})  # now a config with one class
+    cfg.dump(tmp_path / 'one.py')
+    two = load_config(str(tmp_path / 'one.py'), {'classes': ['cat', 'dog']}).model
+    head = two.roi_head.bbox_head if 'roi_head' in two else two.bbox_head
+    assert head.num_classes == 2 and 'num_classes' not in two.get('rpn_head', {})

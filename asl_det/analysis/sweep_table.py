@@ -106,7 +106,10 @@ def table_by_variant(records: Dict[str, Dict[str, Any]], metric: str,
 
 def _baseline(name: str, record: Dict[str, Any], asked: Optional[str]) -> str:
     """The variant of a sweep that others are compared with."""
-    found = asked or record['baseline']
+    found = asked or record.get('baseline')
+    if found is None:  # of an earlier version
+        raise UserError(f'{name} does not say with which variant the others are compared: give '
+                        f'--baseline, one of {", ".join(record["variants"])}')
     if found not in record['variants']:
         raise UserError(f'{name} has no variant {found}; there are: '
                         f'{", ".join(record["variants"])}')

@@ -66,7 +66,7 @@ class LoadWeightsHook(Hook):
 
 
 def take_weights(model: nn.Module, checkpoint: Any, source: str, purpose: str,
-                 partial: bool = False) -> None:
+                 partial: bool = False, quiet: bool = False) -> None:
     """Load a checkpoint into a network as its purpose asks, and bring it to mmengine's form.
 
     Args:
@@ -75,6 +75,7 @@ def take_weights(model: nn.Module, checkpoint: Any, source: str, purpose: str,
         source: its name, for errors and the log.
         purpose: 'test', 'resume' or 'load_from'.
         partial: take what fits.
+        quiet: say nothing in the log.
 
     Raises:
         UserError: if the weights do not fit.
@@ -89,4 +90,5 @@ def take_weights(model: nn.Module, checkpoint: Any, source: str, purpose: str,
     if hasattr(model, 'own_names'):
         weights = model.own_names(weights)
     take = 'any' if partial and purpose != 'resume' else TAKE[purpose]
-    checkpoint['state_dict'] = load_weights(model, weights, source, take=take, hint=HINTS[purpose])
+    checkpoint['state_dict'] = load_weights(model, weights, source, take=take, hint=HINTS[purpose],
+                                            quiet=quiet)

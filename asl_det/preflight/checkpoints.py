@@ -88,15 +88,15 @@ def _fits(run: Run, named: Named, content: Any, weights: Dict[str, Tensor]) -> I
         return
     if named.purpose in ('test', 'resume'):
         yield from _fits_classes(run, named, content)
-    if run.purpose == 'check':  # a test or training compares with the network that it has built
-        model = build_model(run)
-        if model is None:
-            return
-        try:
-            copied = dict(content) if isinstance(content, dict) else content
-            take_weights(model, copied, named.path, named.purpose, run.partial)
-        except UserError as error:
-            yield Finding('checkpoint does not fit', named.where, _without(str(error), named))
+    model = build_model(run)
+    if model is None:
+        return  # said by the check of the model, or where it is built
+    try:
+        copied = dict(content) if isinstance(content, dict) else content
+        take_weights(model, copied, named.path, named.purpose, run.partial,
+                     quiet=run.purpose != 'check')
+    except UserError as error:
+        yield Finding('checkpoint does not fit', named.where, _without(str(error), named))
 
 
 def _fits_part(named: Named, weights: Dict[str, Tensor]) -> Iterator[Finding]:

@@ -129,6 +129,7 @@ def check_parts(run: Run) -> Iterator[Finding]:
                           + (f': is it {near!r}?' if near else
                              ': import the module that registers it with custom_imports'))
         elif part.place.split('.')[-1] not in LAYERS:
+            yield from _names_in_lists(run, part)
             yield from _check_arguments(run, part, by_place.get(part.place.rpartition('.')[0]))
     for place, loader in run.loaders():
         yield from _unknown(run, place, loader, LOADER)
@@ -169,6 +170,17 @@ def _check_arguments(run: Run, part: Part, owner: Optional[Part]) -> Iterator[Fi
         if closed or near:
             yield Finding('unknown key', where, f'{part.name} has no argument {key!r}: '
                           + (f'is it {near}?' if near else f'it has {", ".join(known)}'))
+
+
+def _names_in_lists(run: Run, part: Part) -> Iterator[Finding]:
+    """A list of names where a list of dicts is built."""
+    for key in ('vis_backends', 'pipeline', 'transforms', 'datasets'):
+        value = part.node.get(key)
+        for i, item in enumerate(value if isinstance(value, (list, tuple)) else ()):
+            if isinstance(item, str):
+                yield Finding('wrong kind of value', f'{run.config}: {part.place}.{key}.{i}',
+                              f'{item!r} is text: expected dict(type={item!r}); on the command '
+                              f'line {part.place}.{key}.{i}.type={item}')
 
 
 def kind_of(value: Any) -> str:

@@ -156,3 +156,14 @@ def test_what_is_shown_unasked_has_the_sizes_of_coco_and_ends_with_the_time():
     assert metric_names(found)[-2:] == names[:2]
     assert table(found, [METRICS]).splitlines()[0] == (
         '| | bbox_mAP | bbox_mAP_50 | bbox_mAP_s | seconds_per_iteration |')
+
+
+def test_a_record_of_an_earlier_version_asks_for_the_baseline():
+    from asl_det.analysis.sweep_table import tables_as_one
+    from asl_det.errors import UserError
+    value = dict(mean=0.5, std=None, values=[0.5])
+    old = dict(variants={'focal': dict(metrics={'a/mAP': value}),
+                         'asl': dict(metrics={'a/mAP': value})})
+    with pytest.raises(UserError, match='old does not say .*: give --baseline, one of focal, asl'):
+        tables_as_one({'old': old}, ['.*mAP'])
+    assert '+0.000' in tables_as_one({'old': old}, ['.*mAP'], 'focal')

@@ -91,6 +91,28 @@ FILES = [
 ]
 
 
+def test_a_list_of_names_where_dicts_are_built_is_refused(command, digits):
+    for key in ('visualizer.vis_backends', 'train_dataloader.dataset.pipeline'):
+        said = command('train', DETECTOR, '--data-root', digits, '--cfg-options',
+                       f'{key}=[TensorboardVisBackend]')
+        assert f"{key}.0: 'TensorboardVisBackend' is text: expected dict(type=" in said
+
+
+def test_thresholds_for_a_detector_are_refused_before_anything_is_built(command, tmp_path, digits):
+    (tmp_path / 'a.pth').touch()
+    said = command('test', DETECTOR, tmp_path / 'a.pth', '--data-root', digits, '--thresholds', 0.5)
+    assert 'thresholds are for multi-label classifiers, but the config has a RetinaNet' in said
+
+
+def test_another_networks_checkpoint_is_refused_before_anything_starts(command, tmp_path, digits):
+    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(2)}), tmp_path / 'a.pth')
+    said = command('test', DETECTOR, tmp_path / 'a.pth', '--data-root', digits)
+    assert re.search(r'a.pth: does not fit RetinaNet, 0 of \d+ weights would be loaded', said)
+    said = command('train', DETECTOR, '--data-root', digits, '--cfg-options',
+                   f'load_from={tmp_path / "a.pth"}')
+    assert re.search(r'a.pth: does not fit RetinaNet, 0 of \d+ weights would be loaded', said)
+
+
 def test_a_module_that_registers_a_name_of_ours_is_told_what_to_do(command, write, tmp_path,
                                                                   monkeypatch):
     (tmp_path / 'my_losses.py').write_text(
