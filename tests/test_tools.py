@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,13 @@ def test_mmdets_own_train_script_trains_our_config_unchanged(digits, tmp_path):
     result = run(script, CONFIG, '--work-dir', tmp_path, *data_options(digits))
     assert result.returncode == 0, result.stderr
     assert (tmp_path / 'iter_4.pth').is_file()
+
+
+def test_mmdets_own_test_script_runs_as_the_readme_says():
+    code = re.search(r'python -c "(import asl_det, runpy.*?)" TEST.PY', Path('README.md').read_text(
+        encoding='utf-8')).group(1)
+    result = run('-c', code, Path(mmdet.__file__).parent / '.mim/tools/test.py', '--help')
+    assert result.returncode == 0 and '--tta' in result.stdout, result.stderr
 
 
 def test_an_mmdet_config_is_tested_by_name(digits, tmp_path, monkeypatch):
