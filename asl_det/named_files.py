@@ -18,7 +18,7 @@ from asl_det.multilabel.transforms import FEATURES
 from asl_det.package_weights import file_in_package
 from asl_det.preflight.run import open_wrappers
 from asl_det.preflight.walk import lookup
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, without_pipeline
 
 # Files that count by content however large a data set is.
 LABELS = ('.csv', '.json', '.jsonl', '.txt', '.xml')
@@ -119,10 +119,9 @@ def _files_of_samples(dataset: Dict[str, Any]) -> Optional[List[str]]:
     if dataset.get('backend_args') or not (inspect.isclass(kind)
                                            and issubclass(kind, BaseDataset)):
         return None
-    options = {k: v for k, v in dataset.items() if k != 'type'}
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints
-            data = kind(**{**options, 'pipeline': [], 'lazy_init': False})
+            data = DATASETS.build(without_pipeline(dataset, type=kind))
             texts: Set[str] = set()
             for i in range(len(data)):
                 # Of the base class: what the others add is no file and may be large.

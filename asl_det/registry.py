@@ -1,7 +1,8 @@
 """MMDetection's registries, the one place where asl_det is coupled to mmdet."""
 
+import copy
 import os
-from typing import Any, Callable, Set
+from typing import Any, Callable, Dict, Set
 
 try:
     from mmdet.registry import (
@@ -22,7 +23,8 @@ except ModuleNotFoundError as error:
         'stack with: pip install "asl-det[openmmlab]"') from None
 
 __all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS',
-           'PARAM_SCHEDULERS', 'TRANSFORMS', 'is_type', 'register', 'type_name']
+           'PARAM_SCHEDULERS', 'TRANSFORMS', 'is_type', 'register', 'type_name',
+           'without_pipeline']
 
 
 # Names, separated by commas, that are left to another package, or taken from it.
@@ -82,3 +84,17 @@ def type_name(node: Any) -> str:
 def is_type(node: Any, *names: str) -> bool:
     """Whether a part of a config is of one of these types, by their bare names."""
     return type_name(node) in names
+
+
+def without_pipeline(dataset: Dict[str, Any], **changes: Any) -> Dict[str, Any]:
+    """A config of a data set that is read when it is built, and leaves its images alone.
+
+    Only what the config gives is changed: a class of users need not take
+    every option of mmengine's ``BaseDataset``.
+
+    Args:
+        dataset: its config.
+        changes: other values.
+    """
+    config = {k: v for k, v in dataset.items() if k != 'lazy_init'}
+    return copy.deepcopy({**config, **{k: [] for k in config if k == 'pipeline'}, **changes})

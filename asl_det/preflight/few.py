@@ -15,7 +15,7 @@ from asl_det.preflight.contents import Contents
 from asl_det.preflight.inspect import inspect, is_local
 from asl_det.preflight.run import Run, path_of, wrapped
 from asl_det.preflight.steps import Step, build_steps
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, without_pipeline
 
 FEW_TRIES = 20  # images that a training data set tries until its pipeline leaves one
 
@@ -82,7 +82,8 @@ def _few(run: Run, place: str, node: Dict[str, Any]) -> Any:
         raise Unreadable
     if contents.few is None or node.get('proposal_file'):
         return run.load(place, node)
-    if not len(contents.few):
+    few = contents.few
+    if not len(few['images'] if isinstance(few, dict) else few):
         raise Unreadable
     if isinstance(contents.few, BaseDataset):
         return contents.few
@@ -92,8 +93,8 @@ def _few(run: Run, place: str, node: Dict[str, Any]) -> Any:
         path = os.path.join(folder, f'few{suffix}')
         with open(path, 'w', encoding='utf-8') as file:
             file.write(text)
-        return DATASETS.build(dict(copy.deepcopy(node), ann_file=path, pipeline=[], indices=None,
-                                   lazy_init=False, serialize_data=False))
+        few = {k: v for k, v in node.items() if k != 'indices'}
+        return DATASETS.build(without_pipeline(few, ann_file=path))
 
 
 def _name_steps(place: str, node: Any, data: Any, dropped: 'Counter[str]') -> None:

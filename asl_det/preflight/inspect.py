@@ -16,7 +16,7 @@ from asl_det.preflight.finding import Finding
 from asl_det.preflight.names import Names, check_counts, configured_classes
 from asl_det.preflight.table import as_findings
 from asl_det.preflight.voc import read_voc
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, without_pipeline
 
 _SEEN: Dict[Tuple[Any, ...], Contents] = {}  # checks of labels and of images read a file once
 MOST_SEEN = 16
@@ -147,8 +147,7 @@ def _build(dataset: Dict[str, Any], kind: type, place: str) -> Contents:
     """A data set that only its own class can read."""
     result, objects = Contents(), []
     try:
-        data = kind(**{k: v for k, v in dataset.items() if k != 'type'} | dict(
-            pipeline=[], lazy_init=False))
+        data = DATASETS.build(without_pipeline(dataset, type=kind))
         images = []
         for i in range(len(data)):
             info = data.get_data_info(i)
@@ -161,9 +160,11 @@ def _build(dataset: Dict[str, Any], kind: type, place: str) -> Contents:
         nothing = 'need at least one array to concatenate' in str(error)  # mmengine's of no image
         why = 'no image is left by filter_cfg and indices' if nothing else (
             f'{type(error).__name__}: {error}')
-        result.findings.append(Finding(
-            'data set', place, f'{kind.__name__} can not read {annotation_file(dataset)} '
-            f'({why}): check that the file has the format of this type'))
+        options = isinstance(error, TypeError) and 'argument' in str(error)
+        result.findings.append(Finding('data set', place, f'{kind.__name__} can not ' + (
+            f'be built ({why}): check its options' if options else
+            f'read {annotation_file(dataset)} ({why}): check that the file has the format of '
+            'this type')))
         return result
     if all(labels is not None for labels in objects):
         result.counts = np.bincount([label for labels in objects for label in labels],

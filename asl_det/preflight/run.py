@@ -1,14 +1,14 @@
 """What a preflight looks at: a config, a checkpoint, and what is to be done with them."""
 
-import copy
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, without_pipeline
 
 # The data of a config that is read for each purpose.
 SPLITS = {'train': ('train', 'val'), 'resume': ('train', 'val'), 'test': ('test',),
@@ -86,12 +86,12 @@ class Run:
         """
         key = f'{place} {lazy}'
         if key not in self.memo:
-            config = dict(copy.deepcopy(dataset), pipeline=[], lazy_init=lazy)
             init_default_scope(self.cfg.get('default_scope') or 'mmdet')
-            try:
-                self.memo[key] = DATASETS.build(config)
-            except Exception:
-                self.memo[key] = None
+            self.memo[key] = None
+            for options in (dict(lazy_init=True), {}) if lazy else ({},):
+                with suppress(Exception):  # not every class has a choice
+                    self.memo[key] = DATASETS.build(without_pipeline(dataset, **options))
+                    break
         return self.memo[key]
 
     def forget(self) -> None:
