@@ -1,6 +1,7 @@
 """A copy of a COCO json with the keys that mmdet and pycocotools need, where they are certain."""
 
 import json
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,7 @@ from pycocotools import mask
 from asl_det.errors import UserError
 from asl_det.files import require_output, write_whole
 from asl_det.multilabel.datasets.files import ID, expect_shape, read_json
+from asl_det.preflight.masks import wrong_mask
 
 
 def complete_coco(source: Union[str, Path], target: Union[str, Path],
@@ -88,6 +90,11 @@ def _size(path: Path, where: str) -> tuple:
 
 def _area(annotation: Dict[str, Any], sizes: Dict[Any, tuple], where: str) -> float:
     shape = annotation.get('segmentation')
+    if shape:
+        size = sizes.get(annotation.get('image_id'), (math.nan, math.nan))
+        wrong = wrong_mask(shape, size[::-1], 'val')
+        if wrong:
+            raise UserError(f'{where} has no area, and its {wrong[0]}')
     try:
         if shape:
             if isinstance(shape, dict) and isinstance(shape['counts'], str):

@@ -1,6 +1,6 @@
 """Masks of a COCO json: polygons and run lengths, as mmdet and pycocotools read them."""
 
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 from pycocotools import mask as rle
@@ -10,6 +10,7 @@ from asl_det.preflight.table import MISSING, NUMBERS, Table, shown
 
 EXPECTED = 'expected a list of polygons [x1, y1, x2, y2, x3, y3, ...], or run lengths with size '\
     'and counts'
+FARTHEST = 1_000_000  # pycocotools takes memory for each pixel of an outline, and may crash
 
 
 def check_masks(table: Table, rows: np.ndarray, sizes: np.ndarray, split: str) -> List[Finding]:
@@ -23,15 +24,21 @@ def check_masks(table: Table, rows: np.ndarray, sizes: np.ndarray, split: str) -
     """
     findings = []
     for row, size in zip(rows.tolist(), sizes, strict=True):
-        wrong = _wrong(table.records[row].get('segmentation', MISSING), size, split)
+        wrong = wrong_mask(table.records[row].get('segmentation', MISSING), size, split)
         if wrong is not None:
             message, error = wrong
             findings.append(table.finding('mask', row, message, error))
     return findings
 
 
-def _wrong(mask: Any, size: np.ndarray, split: str) -> Optional[Tuple[str, bool]]:
-    """Message, and whether the run ends there."""
+def wrong_mask(mask: Any, size: Sequence[float], split: str) -> Optional[Tuple[str, bool]]:
+    """What pycocotools can not read of a ``segmentation``, and whether a run ends there.
+
+    Args:
+        mask: the value.
+        size: width and height of the image; NaN if not known.
+        split: as in :func:`check_masks`.
+    """
     if isinstance(mask, list) and mask:
         return _wrong_polygons(mask, split)
     if isinstance(mask, dict):
@@ -48,8 +55,8 @@ def _wrong_polygons(mask: List[Any], split: str) -> Optional[Tuple[str, bool]]:
         flat = all(type(v) in NUMBERS for v in mask)
         return (f'segmentation {shown(mask)} is a polygon without a list around it: write '
                 '[[...]]' if flat else f'segmentation {shown(mask)}: {EXPECTED}'), True
-    if not all(type(v) in NUMBERS and np.isfinite(v) for polygon in mask for v in polygon):
-        return f'segmentation {shown(mask)}: expected finite numbers', True
+    if not all(type(v) in NUMBERS and abs(v) <= FARTHEST for polygon in mask for v in polygon):
+        return f'segmentation {shown(mask)}: expected pixels, numbers up to {FARTHEST:,}', True
     short = [polygon for polygon in mask if len(polygon) < 6 or len(polygon) % 2]
     if not short:
         return None
@@ -60,9 +67,10 @@ def _wrong_polygons(mask: List[Any], split: str) -> Optional[Tuple[str, bool]]:
     return f'{what}; mmdet leaves {"it" if len(short) < len(mask) else "the object"} out', False
 
 
-def _wrong_run_lengths(mask: Any, size: np.ndarray) -> Optional[Tuple[str, bool]]:
+def _wrong_run_lengths(mask: Any, size: Sequence[float]) -> Optional[Tuple[str, bool]]:
     given, counts = mask.get('size'), mask.get('counts')
-    if not isinstance(given, list) or len(given) != 2 or not isinstance(counts, (list, str)):
+    if not (isinstance(given, list) and len(given) == 2 and isinstance(counts, (list, str))
+            and all(type(v) in NUMBERS and 0 < v <= FARTHEST and v % 1 == 0 for v in given)):
         return f'segmentation {shown(mask)}: {EXPECTED}', True
     if np.isfinite(size).all() and [float(v) for v in given] != [size[1], size[0]]:
         return (f'segmentation has the size {given} (height, width), but its image is '

@@ -80,6 +80,11 @@ def test_what_is_not_certain_is_an_error(bare, tmp_path):
     bare.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r'annotations\[0\] has no area, and neither a box'):
         complete_coco(bare, target, tmp_path)
+    for mask, says in ([[0, 0, 1e12, 0, 1e12, 1e12]], 'numbers up to'), ([[1, 2]], 'of 2 numbers'):
+        content['annotations'][0]['segmentation'] = mask  # the first ends Python in pycocotools
+        bare.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=rf'annotations\[0\] has no area, and its .*{says}'):
+            complete_coco(bare, target, tmp_path)
     bare.write_text('[]')
     with pytest.raises(UserError, match='is no COCO json'):
         complete_coco(bare, target, tmp_path)
