@@ -154,7 +154,6 @@ def train(cfg: Config,
         scale_one_cycle(runner, cfg)
         drop_empty_schedules(runner)
         runner.register_hook(asl_det.hooks.CurvesHook())
-        runner.register_hook(asl_det.hooks.AdaptiveGammaHook())
         if cfg.load_from:
             purpose = 'resume' if cfg.resume else 'load_from'
             runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from, partial))
@@ -216,10 +215,14 @@ def _log(runner: Runner, said: List[str]) -> None:
 
 
 def make_resumable(cfg: Config) -> None:
-    """Put our checkpoints, logger and loop in the place of mmengine's, in the config."""
+    """Put our checkpoints, logger and loop in the place of mmengine's, in the config.
+
+    A hook that adaptive losses need comes with them.
+    """
     hooks = dict(cfg.get('default_hooks') or {})
     hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # mmengine's defaults
     hooks.setdefault('logger', dict(type='LoggerHook'))
+    hooks.setdefault('adaptive_gamma', dict(type='mmdet.AdaptiveGammaHook'))
     cfg.default_hooks = hooks
     for hook in [*cfg.default_hooks.values(), *(cfg.get('custom_hooks') or [])]:
         for kind in (CheckpointHook, EMAHook, LoggerHook):

@@ -248,6 +248,9 @@ def _set_hooks(cfg: Config, swaps: List[Replacement]) -> None:
     hooks += [dict(type='RisingMarginHook', share=share) for share in rises]
     if hooks or cfg.get('custom_hooks'):
         cfg.custom_hooks = hooks
+    if any(swap.new.get('adaptive') for swap in swaps):  # under mmdet's own tools/train.py too
+        cfg.default_hooks = dict(cfg.get('default_hooks') or {},
+                                 adaptive_gamma=dict(type='AdaptiveGammaHook'))
 
 
 def _parameters(kind: str) -> List[str]:

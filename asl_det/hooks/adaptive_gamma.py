@@ -11,7 +11,7 @@ class AdaptiveGammaHook(Hook):
     """Adaptive losses of the model follow the optimizers of the training, in all processes alike.
 
     The engine adds it. A training of several processes that is started by
-    other means (mmdet's own ``tools/train.py``) names it in ``custom_hooks``.
+    other means (mmdet's own ``tools/train.py``) names it in ``default_hooks``.
     """
 
     def before_train(self, runner: Runner) -> None:

@@ -14,6 +14,7 @@ from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from torch import nn
 
+from asl_det.analysis.style import literal
 from asl_det.errors import UserError
 from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.multilabel import MultiLabelClassifier
@@ -104,7 +105,7 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
         sample = sample.cpu()
         drawn = DetDataSample(metainfo=sample.metainfo)
         drawn.pred_instances = sample.pred_instances[self._chosen(sample, top_k, threshold)]
-        with warnings.catch_warnings():
+        with literal(), warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning)  # of boxes that end outside the picture
             self.visualizer.add_datasample('picture', np.ascontiguousarray(image[..., ::-1]), drawn,
                                            draw_gt=False, pred_score_thr=-1)

@@ -237,5 +237,5 @@ def _step_with_optimizers(gamma: AdaptiveGamma) -> None:
 @functools.cache
 def _warn_alone() -> None:
     print_log('an adaptive loss follows no optimizer, so each process moves a gamma_neg of its '
-              "own: custom_hooks=[dict(type='AdaptiveGammaHook')] in the config, or "
+              "own: default_hooks.adaptive_gamma=dict(type='AdaptiveGammaHook'), or "
               'loss.adaptive.follow(optimizer), keeps them the same', 'current', logging.WARNING)

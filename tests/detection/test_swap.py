@@ -143,6 +143,7 @@ def test_options_reach_into_dicts_of_a_preset():
     cfg = head()
     swap_losses(cfg, 'asl-adaptive', **{'adaptive.step_size': 0.3})
     assert cfg.model.bbox_head.loss_cls.adaptive == dict(delta_p_target=0.1, step_size=0.3)
+    assert cfg.default_hooks.adaptive_gamma == dict(type='AdaptiveGammaHook')
     assert 'step_size' not in PRESETS['asl-adaptive']['dense']['adaptive']
 
 
