@@ -114,6 +114,7 @@ def train(cfg: Config,
     cfg.work_dir = work_dir
     cfg.launcher = launcher
     name = cfg.filename or 'config'
+    _require_parts(cfg, name, 'training', ('train_dataloader', 'train_cfg', 'optim_wrapper'))
     join_processes(cfg)
     with ExitStack() as stack:
 
@@ -124,6 +125,7 @@ def train(cfg: Config,
             return choose_start(cfg, resume, overwrite), held
 
         start, held = decided_by_main(settle)
+        began = cfg.get('load_from'), cfg.get('resume', False)
         cfg.load_from, cfg.resume = start.checkpoint, start.resume
         if seed is not None:
             cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
@@ -143,12 +145,18 @@ def train(cfg: Config,
         drawn = run_seed(run) if cfg.resume else None
         if drawn is not None:  # before samplers order the images, where the config has none
             cfg.randomness = dict(cfg.get('randomness') or {}, seed=drawn)
+        run.forget()
         make_resumable(cfg)
         runner = build_runner(cfg)
+        # What the folder and checkpoints keep is the training as it began: run, it begins.
+        runner.cfg.load_from, runner.cfg.resume = began
+        runner.dump_config()
         if in_float32:
             runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
                                   'float32, without AmpOptimWrapper')
         _log(runner, said)
+        if resume == 'auto' and not cfg.resume:
+            runner.logger.info(f'--resume: {work_dir} holds no checkpoint, the training begins')
         for newer in start.passed_over:
             runner.logger.warning(f'--resume passes over a newer checkpoint, {newer}')
         scale_one_cycle(runner, cfg)
@@ -200,6 +208,12 @@ def _literal() -> ContextManager[None]:
     """Where mmdet's visualizer draws class names as they are."""
     from asl_det.analysis.style import literal  # matplotlib only when it is needed
     return literal()
+
+
+def _require_parts(cfg: Config, name: str, what: str, keys: Sequence[str]) -> None:
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing and 'runner_type' not in cfg:
+        raise UserError(f'{name} has no {", ".join(missing)}: a {what} needs {", ".join(keys)}')
 
 
 def _preflight(run: Run, num_classes: Optional[str]) -> List[str]:
@@ -283,11 +297,13 @@ def test(cfg: Config,
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = work_dir
     cfg.launcher = launcher
+    config, name = cfg.filename, cfg.filename or 'config'
+    _require_parts(cfg, name, 'test', ('test_dataloader', 'test_cfg', 'test_evaluator'))
     join_processes(cfg)
     if thresholds is not None:
         _require_classifier(cfg)
     outputs = {flag: str(path) for flag, path in (('--out', out), ('--show-dir', show_dir)) if path}
-    said = _preflight(Run(cfg, cfg.filename or 'config', 'test', str(checkpoint), work_dir,
+    said = _preflight(Run(cfg, name, 'test', str(checkpoint), work_dir,
                           outputs=outputs, partial=partial), num_classes)
     cfg.load_from = checkpoint
     if show_dir is not None:
@@ -299,6 +315,9 @@ def test(cfg: Config,
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         prefixes = ask_for_files(cfg, out)
+    if cfg.filename:  # beside the config of a training in that folder, not in its place
+        cfg = Config(cfg.to_dict(), cfg_text=cfg.text or '\n',
+                     filename=str(Path(cfg.filename).with_suffix('.test.py')))
     runner = build_runner(cfg)
     _log(runner, said)
     if out is not None:
@@ -316,7 +335,7 @@ def test(cfg: Config,
         raise known from error
     metrics = _known(runner, metrics)
     if out is not None and is_main_process():
-        record = dict(config=cfg.filename, checkpoint=str(checkpoint), metrics=metrics,
+        record = dict(config=config, checkpoint=str(checkpoint), metrics=metrics,
                       thresholds=thresholds and thresholds.to_dict(), versions=versions())
         write_whole(out, json.dumps(record, indent=2, default=_plain) + '\n')
     barrier()

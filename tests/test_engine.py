@@ -223,6 +223,44 @@ def test_the_callers_config_stays_as_it_was(tmp_path):
     assert cfg.pretty_text == before
 
 
+def test_the_config_in_a_folder_is_that_of_its_training_after_a_resume_and_a_test(tmp_path):
+    config, folder = write_config(tmp_path), tmp_path / 'run'
+    train(load_config(config), work_dir=str(folder))
+    left = folder / 'toy_config.py'
+    first = load_config(str(left)).to_dict()
+    longer = load_config(config, {'max_epochs': 2})
+    checkpoint = train(longer, work_dir=str(folder), resume='auto')
+    engine.test(load_config(config), str(checkpoint), work_dir=str(folder))
+    after = load_config(str(left)).to_dict()
+    assert after.pop('train_cfg').pop('max_epochs') == 2
+    for key in ('train_cfg', 'experiment_name'):
+        first.pop(key), after.pop(key, None)
+    assert after == first and not after['resume'] and after['load_from'] is None
+    again = train(load_config(str(left)), work_dir=str(tmp_path / 'again'))
+    assert again.name == 'epoch_2.pth'  # from the start
+
+
+@pytest.mark.parametrize('key, run', [
+    ('train_dataloader', 'training'), ('train_cfg', 'training'), ('optim_wrapper', 'training'),
+    ('test_dataloader', 'test'), ('test_evaluator', 'test')])
+def test_a_config_without_a_part_that_is_needed_is_refused_in_a_line(tmp_path, key, run):
+    cfg = load_config(write_config(tmp_path, f'{key} = None\n'))
+    with pytest.raises(UserError, match=f'toy_config.py has no {key}: a {run} needs '):
+        if run == 'test':
+            engine.test(cfg, 'none.pth', work_dir=str(tmp_path / 'run'))
+        else:
+            train(cfg, work_dir=str(tmp_path / 'run'))
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_network_that_can_not_be_built_ends_a_training_in_a_line(tmp_path):
+    cfg = load_config(write_config(tmp_path, 'model = dict(type="ResNet", depth=19)\n'))
+    cfg.default_scope = 'mmdet'
+    with pytest.raises(UserError, match='model: can not be built: .*invalid depth 19'):
+        train(cfg, work_dir=str(tmp_path / 'run'))
+    assert not (tmp_path / 'run').exists()
+
+
 def test_metrics_of_any_type_are_written(tmp_path):
     cfg = load_config(write_config(tmp_path))
     last = train(cfg, work_dir=str(tmp_path / 'run'))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,4 +196,4 @@ class Program:
         self.metadata_props = {}
 
     def save(self, path, external_data):
-        path.write_bytes(self.path.read_bytes())
+        Path(path).write_bytes(self.path.read_bytes())

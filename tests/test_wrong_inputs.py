@@ -87,14 +87,15 @@ MIXED = [dict(id=1), dict(id='2')]
 
 
 @pytest.mark.parametrize('change, says', [
-    (dict(images=MIXED), 'the ids of images are not all numbers'),
-    (dict(annotations=[dict(a, image_id=1) for a in MIXED]), 'the ids of annotations are not all'),
-    (dict(annotations=[dict(id={}, image_id=1)]), 'the ids of annotations are not all'),
-    (dict(annotations=[dict(id=1, image_id=[1])]), 'the ids of images, in annotations are not')])
+    (dict(images=MIXED), 'coco.json: the ids of images are not all numbers'),
+    (dict(annotations=[dict(a, image_id=1) for a in MIXED]),
+     'coco.json: the ids of annotations are not all'),
+    (dict(annotations=[dict(id={}, image_id=1)]), 'annotations[0].id is {}'),
+    (dict(annotations=[dict(id=1, image_id=[1])]), 'annotations[0].image_id is [1]')])
 @pytest.mark.parametrize('tool', ['hide_boxes', 'hold_out'])
 def test_ids_that_can_not_be_sorted_are_named(coco, tmp_path, monkeypatch, tool, change, says):
     one_line(run_tool(tool, monkeypatch, coco(**change), tmp_path / 'a', *(
-        ['--share', 0.5] if tool == 'hide_boxes' else [tmp_path / 'b'])), f'coco.json: {says}')
+        ['--share', 0.5] if tool == 'hide_boxes' else [tmp_path / 'b'])), says, 'coco.json')
 
 
 def test_an_image_under_two_ids_is_not_in_both_parts(coco, tmp_path, monkeypatch):
@@ -103,7 +104,7 @@ def test_an_image_under_two_ids_is_not_in_both_parts(coco, tmp_path, monkeypatch
     one_line(said, '0.png is there twice, as the images 0 and 3, and could be in both parts')
 
 
-@pytest.mark.parametrize('images', [[dict(id={})], [dict(id=1), dict(id=1)], [dict()]])
+@pytest.mark.parametrize('images', [[dict(id=1), dict(id=1)], [dict()]])
 def test_images_without_an_id_of_their_own_are_not_completed(coco, tmp_path, monkeypatch, images):
     images = [dict(image, width=1, height=1) for image in images]
     said = run_tool('complete_coco', monkeypatch, coco(images=images, annotations=[]),

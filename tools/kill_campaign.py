@@ -68,7 +68,7 @@ def main() -> None:
     for number in range(1, args.kills + 1):
         kill(process, killed, moments)
         check_branch(killed)
-        last = newest = Path(killed, LAST).read_text()
+        last = newest = Path(killed, LAST).read_text('utf-8')
         if args.go_back and number % 2:
             last = str(min(killed.glob('iter_*.pth'), key=_iteration))
         partial = [p.name for p in killed.glob('*.partial')]
@@ -78,7 +78,8 @@ def main() -> None:
         process = start(cfg, killed, resume='auto' if last == newest else last)
     finish(process, killed)
     check_branch(killed)
-    seed = CheckpointLoader.load_checkpoint(Path(killed, LAST).read_text(), 'cpu')['meta']['seed']
+    last = Path(killed, LAST).read_text('utf-8')
+    seed = CheckpointLoader.load_checkpoint(last, 'cpu')['meta']['seed']
     print(f'uninterrupted training, with seed {seed}', flush=True)
     finish(start(cfg, whole, overwrite=True, seed=seed), whole)
     compare(whole, killed)
@@ -94,8 +95,9 @@ def _iteration(path: Union[str, Path]) -> int:
 def check_branch(folder: Path) -> None:
     """See that every training began where it was told to, or where ``last_checkpoint`` was."""
     begun = [int(n) for n in re.findall(r'resumed epoch: \d+, iter: (\d+)',
-                                        (folder / 'train.log').read_text(errors='replace'))]
-    told = [int(n) for n in (folder / TOLD).read_text().split()] if (folder / TOLD).exists() else []
+                                        (folder / 'train.log').read_text('utf-8', 'replace'))]
+    told = folder / TOLD
+    told = [int(n) for n in told.read_text('utf-8').split()] if told.exists() else []
     if begun != told[:len(begun)]:
         raise UserError(f'trainings in {folder} went on from iterations {begun}, and should from '
                         f'{told}')
@@ -106,8 +108,8 @@ def start(cfg: Config, folder: Path, **how: Any) -> BaseProcess:
     for name in ('train.log', TOLD) if 'overwrite' in how else ():
         (folder / name).unlink(missing_ok=True)
     if 'resume' in how:
-        last = how['resume'] if how['resume'] != 'auto' else (folder / LAST).read_text()
-        with open(folder / TOLD, 'a') as file:
+        last = how['resume'] if how['resume'] != 'auto' else (folder / LAST).read_text('utf-8')
+        with open(folder / TOLD, 'a', encoding='utf-8') as file:
             file.write(f'{_iteration(last)}\n')
     # A fork, because importing takes longer than the training.
     process = multiprocessing.get_context('fork').Process(target=_train, args=(cfg, folder, how))

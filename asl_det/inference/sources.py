@@ -4,7 +4,7 @@ import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Sequence, Set, Tuple, Union
+from typing import Collection, Iterator, List, Sequence, Set, Tuple, Union
 
 import cv2
 import numpy as np
@@ -63,12 +63,13 @@ def find_pictures(inputs: Sequence[str], out: Union[str, Path]) -> Tuple[List[Pi
     found: List[Picture] = []
     results = _Results(out)
     for text in inputs:
+        before = set(results.seen)
         if '://' in text:
             found.append(Picture(text, os.path.basename(text.split('?')[0]) or 'picture'))
         elif os.path.isdir(text):
             files = [p for p in _files_in(text) if not results.hold(p, text)]
             if not files:
-                raise UserError(f'{text} holds no files' + results.but())
+                raise UserError(f'{text} holds no files' + results.but(before))
             found += [Picture(path, os.path.relpath(path, text)) for path in files]
         elif os.path.exists(text):
             if not results.hold(text, os.path.dirname(text)):
@@ -78,7 +79,7 @@ def find_pictures(inputs: Sequence[str], out: Union[str, Path]) -> Tuple[List[Pi
             matches = [p for p in sorted(glob.glob(text, recursive=True))
                        if os.path.isfile(p) and not results.hold(p, start)]
             if not matches:
-                raise UserError(f'{text}: no file matches' + results.but())
+                raise UserError(f'{text}: no file matches' + results.but(before))
             found += [Picture(path, os.path.basename(path)) for path in matches]
         else:
             raise UserError(f'{text} does not exist: give pictures, folders of them, patterns or '
@@ -155,8 +156,10 @@ class _Results:
                 return True
         return False
 
-    def but(self) -> str:
-        return f' but results of {", ".join(sorted(self.seen)[:3])}' if self.seen else ''
+    def but(self, before: Collection[str] = ()) -> str:
+        """The end of a sentence: what was seen since ``before``."""
+        seen = sorted(self.seen.difference(before))
+        return f' but results of {", ".join(seen[:3])}' if seen else ''
 
     def _has_records(self, folder: str) -> bool:
         if folder not in self._known:

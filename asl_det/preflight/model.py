@@ -15,12 +15,17 @@ NOT_LOADED = ('checkpoint', 'pretrained', 'weights')
 
 
 def check_model(run: Run) -> Iterator[Finding]:
-    """The network can be built; only in a check of its own, a training builds it anyway."""
-    if run.purpose == 'check' and build_model(run) is None and 'model' in run.cfg:
-        error = run.memo['model error']
-        yield Finding('model', f'{run.config}: model', 'can not be built: '
-                      f'{" ".join(str(error).split()) or type(error).__name__}',
-                      error=not isinstance(error, DownloadError))
+    """The network can be built."""
+    if run.purpose == 'labels' or 'type' not in (run.cfg.get('model') or {}):
+        return
+    if build_model(run) is not None:
+        return
+    error = run.memo['model error']
+    if run.purpose != 'check' and _asks_for_weights(run.cfg.model):
+        return  # a class of the user's may need what was left out here
+    yield Finding('model', f'{run.config}: model', 'can not be built: '
+                  f'{" ".join(str(error).split()) or type(error).__name__}',
+                  error=not isinstance(error, DownloadError))
 
 
 def build_model(run: Run) -> Optional[nn.Module]:
@@ -58,3 +63,11 @@ def is_pretrained(key: str, value: Any) -> bool:
         return is_type(value, 'Pretrained', 'PretrainedInit')
     # torchvision's weights are a name
     return key in NOT_LOADED and isinstance(value, (str, bool))
+
+
+def _asks_for_weights(node: Any) -> bool:
+    """Whether an argument of a class names weights; ``init_cfg`` is read after building."""
+    if isinstance(node, dict):
+        return any(k in NOT_LOADED and is_pretrained(k, v) or _asks_for_weights(v)
+                   for k, v in node.items())
+    return isinstance(node, (list, tuple)) and any(map(_asks_for_weights, node))

@@ -56,7 +56,7 @@ def check_samples(run: Run) -> Iterator[Finding]:
         init_default_scope(run.cfg.get('default_scope') or 'mmdet')
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells what it does
             findings = [f for place, loader in run.loaders()
-                        if isinstance(loader.get('dataset'), dict)
+                        if 'type' in (loader.get('dataset') or ())
                         for f in _check_loader(run, place, loader)]
     finally:
         set_random_state(state)

@@ -161,7 +161,7 @@ def test_a_checkpoint_of_another_network_is_not_evaluated(images, trained, tmp_p
     assert evaluate(config(images, TINY), trained, tmp_path / 'same')
     other = config(images, dict(type='TimmBackbone', model_name='test_vit', img_size=32))
     for partial in (False, True):  # nothing fits, so there is nothing to be partial about
-        with pytest.raises(UserError, match=r'epoch_1.pth does not fit MultiLabelClassifier, 1 of '
+        with pytest.raises(UserError, match=r'epoch_1.pth: does not fit MultiLabelClassifier, 1 of '
                            r'\d+ weights.*missing: backbone.model.cls_token.*left over: '):
             evaluate(other, trained, tmp_path / f'other-{partial}', partial=partial)
     with pytest.raises(UserError, match=r'trained on 4 classes \(a, b, c, d\), but the data '

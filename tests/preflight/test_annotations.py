@@ -483,7 +483,8 @@ MASKS = {
                                     'has the size [100, 80] (height, width), but its image is '
                                     '100 x 80'),
     'run lengths that are short': ([dict(size=[80, 100], counts=[10])], 'do not fill'),
-    'an outline that ends pycocotools': ([[[0, 0, 1e12, 0, 1e12, 1e12]]], 'numbers up to 1,000,000'),
+    'an outline that ends pycocotools': ([[[0, 0, 1e12, 0, 1e12, 1e12]]],
+                                         'numbers up to 1,000,000'),
     'run lengths of a size that is text': ([dict(size=['80', '100'], counts=[10])],
                                            'expected a list of polygons'),
     'run lengths without size': ([dict(counts=[10])], 'expected a list of polygons'),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import DefaultScope
-from toy import write_config
+from toy import Toy, write_config
 
 from asl_det import engine
 from asl_det.datasets.digits import make_digits
@@ -325,8 +325,7 @@ def test_a_noted_config_that_can_not_be_read_is_said_and_not_run(resumable, tmp_
 def test_only_what_is_followed_is_accepted(tmp_path, before, options, expected):
     config = write_config(tmp_path, before)
     cfg = load_config(config)
-    model = torch.nn.Linear(2, 1)
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(
+    torch.save(dict(state_dict=Toy().state_dict(), meta=dict(
         cfg=cfg.pretty_text, epoch=1, iter=16, seed=0)), tmp_path / 'a.pth')
     said, anyway = (check(config, None, str(tmp_path / 'a.pth'), options, purpose='resume',
                           anyway=anyway) for anyway in (False, True))
