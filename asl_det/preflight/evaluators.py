@@ -6,13 +6,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
+import numpy as np
+
 from asl_det.errors import UserError
 from asl_det.multilabel.datasets.base import shorten
 from asl_det.multilabel.datasets.files import read_json
 from asl_det.preflight.contents import Contents, Known
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.inspect import annotation_file, inspect, is_local
-from asl_det.preflight.run import SPLITS, Run, open_wrappers
+from asl_det.preflight.run import SPLITS, Run, open_wrappers, wrapped
 from asl_det.preflight.walk import METRICS, lookup
 from asl_det.registry import type_name
 
@@ -55,7 +57,7 @@ def _check_split(run: Run, split: str, loader: Dict[str, Any], metrics: Sequence
         return
     yield from _same_names(key, metrics)
     parts = _parts(place, data)
-    yield from _same_meta(run, key, parts)
+    yield from _same_meta(run, parts, list(_ignored(data)))
     for where, metric in metrics:
         yield from _check_metric(run, where, metric, parts)
 
@@ -116,18 +118,43 @@ def _reports(metric: Dict[str, Any]) -> Tuple[str, Any, frozenset]:
     return type_name(metric), metric.get('prefix'), frozenset(map(str, kinds))
 
 
-def _same_meta(run: Run, key: str, parts: Sequence[Part]) -> Iterator[Finding]:
+def _same_meta(run: Run, parts: Sequence[Part], ignored: List[str]) -> Iterator[Finding]:
     """Where metainfo differs, ConcatDataset hands over a list, which a metric does not read."""
     found = [(part.place, getattr(run.load(part.place, part.node, lazy=True), 'metainfo', None))
              for part in parts]
     known = [(place, meta) for place, meta in found if isinstance(meta, dict)]
     for place, meta in known[1:]:
         first, names = known[0]
-        different = [k for k in {**names, **meta} if k != 'classes' and names.get(k) != meta.get(k)]
+        different = [k for k in {**names, **meta} if k not in ('classes', *ignored)
+                     and _differ(names.get(k), meta.get(k))]
         if different:
             yield Finding('evaluator', f'{run.config}: {place}.metainfo', f'{shorten(different)} '
                           f'is not that of {first}, so that ConcatDataset has no metainfo that '
-                          f'the metric can read: give both the same, or ignore_keys={different}')
+                          'the metric can read: give both the same, or '
+                          f'ignore_keys={[*ignored, *different]}')
+
+
+def _ignored(node: Any) -> Iterator[str]:
+    """The ``ignore_keys`` of the wrappers of a data set."""
+    if isinstance(node, dict):
+        keys = node.get('ignore_keys') or () if wrapped(node) else ()
+        yield from [keys] if isinstance(keys, str) else keys
+        for key in wrapped(node):
+            yield from _ignored(node[key])
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _ignored(child)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    try:
+        return bool(one != other)
+    except ValueError:  # arrays, or what holds some
+        try:
+            np.testing.assert_equal(one, other)
+        except AssertionError:
+            return True
+        return False
 
 
 def _check_metric(run: Run, where: str, metric: Dict[str, Any], parts: Sequence[Part]

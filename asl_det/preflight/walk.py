@@ -8,10 +8,11 @@ from mmdet import registry as mmdet_registries
 from mmengine.registry import WEIGHT_INITIALIZERS, Registry, init_default_scope
 
 from asl_det.preflight.run import SPLITS, Run
-from asl_det.registry import type_name
+from asl_det.registry import is_type, type_name
 
 # Keys whose dicts with a type are no registered class: operators, layers of torch, options.
 NOT_BUILT = ('nms', 'roi_layer', 'mp_cfg', 'dist_cfg', 'override')
+OWN_PARTS = ('Albu', 'Albumentations')  # their dicts name classes of another library
 
 
 @dataclass
@@ -93,7 +94,7 @@ def _walk(node: Any, place: str,
     if isinstance(node, dict):
         if isinstance(node.get('type'), str) or callable(node.get('type')):
             yield place, node, registry
-        for key, value in node.items():
+        for key, value in () if is_type(node, *OWN_PARTS) else node.items():
             if key not in NOT_BUILT and not _is_option(key, value):
                 yield from _walk(value, f'{place}.{key}', INSIDE.get(key, _inner(key, registry)))
     elif isinstance(node, (list, tuple)):

@@ -17,6 +17,7 @@ from asl_det.errors import PreflightError, UserError
 from asl_det.preflight.checks import CONFIG, preflight
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
+from asl_det.preflight.walk import parts
 
 CLASSIFIER = str(Path('configs/multilabel/resnet18-w16_asl_digits.py').resolve())
 DETECTOR = str(Path('configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py').resolve())
@@ -253,6 +254,18 @@ LINES = [
 def test_a_mistake_in_a_config_is_found_before_a_training(command, write, digits, line, expected):
     said = command('train', write(CLASSIFIER, line + '\n'), '--data-root', digits)
     assert said.startswith('error: ') and re.search(expected, said), said
+
+
+def test_the_parts_of_albumentations_are_none_of_mmdets(write):
+    config = write(CLASSIFIER, """
+train_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='Albu', transforms=[
+        dict(type='OneOf', transforms=[dict(type='ShiftScaleRotate', p=0.5)], p=0.1)],
+        bbox_params=dict(type='BboxParams', format='pascal_voc'))]))
+""")
+    run = Run(load_config(str(config)), 'mine.py', 'train')
+    places = [part.place.partition('pipeline')[2] for part in parts(run)]
+    assert '.0' in places and not [place for place in places if place.startswith('.0.')]
 
 
 DETECTION = [

@@ -1,5 +1,6 @@
 """Metrics that judge other images, or under other names, than their loader yields."""
 
+import numpy as np
 import pytest
 from coco_files import coco, write
 from mmengine.config import Config
@@ -140,6 +141,32 @@ def test_metainfo_that_differs_keeps_a_metric_from_reading_it(root):
     assert 'datasets.1.metainfo: palette is not that of' in line
     assert "ignore_keys=['palette']" in line
     assert said(config(root, sets, several(metric(root, 'a'), metric(root, 'b')))) == []
+
+
+@pytest.mark.parametrize('ignored', ['palette', ['palette']])
+def test_metainfo_that_a_concatenation_ignores_may_differ(root, ignored):
+    sets = ['a', dict(file='b', metainfo=dict(classes=('cat', 'dog'), palette=[(0, 0, 0)] * 2))]
+    cfg = config(root, sets, metric(root, 'all'))
+    cfg.val_dataloader.dataset.ignore_keys = ignored
+    assert said(cfg) == []
+    cfg.val_dataloader.dataset.datasets[1].metainfo.colour = 'red'
+    line, = said(cfg)
+    assert "ignore_keys=['palette', 'colour']" in line
+    cfg.val_dataloader.dataset = dict(type='RepeatDataset', times=2,
+                                      dataset=cfg.val_dataloader.dataset)
+    assert said(cfg) == [line.replace('dataset.datasets', 'dataset.dataset.datasets')]
+
+
+def test_arrays_in_metainfo_are_compared(root):
+    def arrays(file, *sigmas):
+        return dict(file=file, metainfo=dict(classes=('cat', 'dog'), sigmas=np.array(sigmas),
+                                             more=dict(of=[np.array(sigmas)])))
+    evaluator = metric(root, 'all')
+    assert said(config(root, [arrays('a', 1, 2), arrays('b', 1, 2)], evaluator)) == []
+    line, = said(config(root, [arrays('a', 1, 2), arrays('b', 1, 3)], evaluator))
+    assert "ignore_keys=['sigmas', 'more']" in line
+    line, = said(config(root, [arrays('a', 1, 2), arrays('b', 1)], evaluator))
+    assert "ignore_keys=['sigmas', 'more']" in line
 
 
 def test_a_test_may_have_an_evaluator_of_its_own(root):
