@@ -1,10 +1,10 @@
 """The folder of a run: what it holds, and from which checkpoint a training goes on."""
 
-import glob
 import os
 import re
 import shutil
 import string
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -17,6 +17,7 @@ from asl_det.records import PROBABILITIES
 LAST = 'last_checkpoint'
 FINISHED = '.finished'  # names the checkpoint of a training that has run to its end
 ASIDE = 'abandoned_'  # before a time: a folder of checkpoints that a training was not gone on from
+TIME = r'\d{8}_\d{6}'  # of a run, as mmengine writes it
 
 
 class Start(NamedTuple):
@@ -64,10 +65,10 @@ def choose_start(cfg: Config, resume: Optional[str], overwrite: bool) -> Start:
         raise UserError(f'{cfg.work_dir} holds a run already ({first}): '
                         '--resume goes on with it, --overwrite removes it and begins anew, '
                         'another --work-dir keeps it')
-    folder, _ = _place(cfg, (cfg.get('default_hooks') or {}).get('checkpoint') or {})
+    folder, names = _place(cfg, (cfg.get('default_hooks') or {}).get('checkpoint') or {})
     own = [path for path in [*here, *newer] if any(
         same_path(os.path.dirname(path), place) for place in (folder, cfg.work_dir))]
-    old = [*own, *_others(cfg, folder)]
+    old = [*own, *_others(cfg, folder, names)]
     if load_from and os.path.abspath(load_from) in map(os.path.abspath, old):
         raise UserError(f'load_from={load_from} belongs to the run that --overwrite would remove: '
                         'give another --work-dir')
@@ -204,10 +205,14 @@ def put_aside(paths: List[str], folder: str) -> None:
 
 
 def remove(paths: List[str]) -> None:
-    """Remove files and folders; those that are gone are no error."""
+    """Remove files and folders, one of :data:`ASIDE` if it is empty; gone ones are no error."""
     for path in paths:
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)
+            if os.path.basename(path).startswith(ASIDE):
+                with suppress(OSError):  # something of another's is in it
+                    os.rmdir(path)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
         else:
             Path(path).unlink(missing_ok=True)
 
@@ -221,9 +226,21 @@ def _place(cfg: Config, hook: Dict[str, Any]) -> Tuple[str, FileNames]:
         'epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth'))
 
 
-def _others(cfg: Config, folder: str) -> Iterator[str]:
-    """What else a run leaves, and a new one would mix with its own; text logs stay."""
+def _others(cfg: Config, folder: str, names: FileNames) -> Iterator[str]:
+    """What else a run leaves, and a new one would mix with its own; text logs stay.
+
+    Files and folders of people that are called alike stay too.
+    """
     yield from (os.path.join(cfg.work_dir, name) for name in (LAST, FINISHED, PROBABILITIES))
-    for name in ('best_*.pth', f'{ASIDE}*'):
-        yield from glob.glob(os.path.join(glob.escape(folder), name))
-    yield from glob.glob(os.path.join(glob.escape(cfg.work_dir), '*', 'vis_data'))
+    if '://' not in folder and os.path.isdir(folder):
+        aside = [path for path in Path(folder).iterdir()
+                 if path.is_dir() and not path.is_symlink()
+                 and re.fullmatch(f'{ASIDE}{TIME}', path.name)]
+        for path in (path for place in (Path(folder), *aside) for path in place.iterdir()):
+            if names.number(path.name, best=True) or (
+                    path.parent in aside and names.number(path.name)):
+                yield str(path)
+        yield from map(str, aside)
+    for path in Path(cfg.work_dir).glob('*/vis_data'):
+        if re.fullmatch(TIME, path.parent.name):
+            yield str(path)

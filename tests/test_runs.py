@@ -23,7 +23,7 @@ from mmengine.config import Config
 from asl_det.errors import Stopped, UserError
 from asl_det.identity import hold
 from asl_det.registry import METRICS
-from asl_det.runs import FileNames, choose_start, own_checkpoints
+from asl_det.runs import FileNames, choose_start, own_checkpoints, remove
 
 
 def run_folder(tmp_path, *names, last=None, **hook):
@@ -240,6 +240,22 @@ def test_overwriting_removes_the_run_when_the_new_one_begins(tmp_path):
     assert mine.exists() and not (tmp_path / '.finished').exists()
     last = train(config(), tmp_path, resume='auto', resume_anyway=True, seed=5)
     assert load(last)['meta']['seed'] == 5
+
+
+def test_overwriting_removes_nothing_that_a_run_did_not_write(tmp_path):
+    """Names that look alike are of people."""
+    time = '20240102_030405'
+    mine = ['abandoned_ideas/epoch_1.pth', 'best_of_2019.pth', 'best_epoch_3.txt',
+            'mine/vis_data/a.json', f'abandoned_{time}/notes.txt', f'{time}/{time}.log',
+            'abandoned_20230102_030405/epoch_9.txt', 'epoch_1.pth.bak']
+    runs = ['epoch_1.pth', 'best_coco_bbox_mAP_epoch_1.pth', f'abandoned_{time}/epoch_2.pth',
+            f'abandoned_{time}/best_coco_bbox_mAP_epoch_2.pth', f'{time}/vis_data/scalars.json',
+            'abandoned_20220102_030405/epoch_2_iter_7.pth']
+    cfg = run_folder(tmp_path, *mine, *runs)
+    remove(choose_start(cfg, None, True).overwritten)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob('*') if p.is_file()
+                  ) == sorted(mine)
+    assert not (tmp_path / 'abandoned_20220102_030405').exists()
 
 
 def test_a_finished_run_is_resumed_without_validating_again(tmp_path):
