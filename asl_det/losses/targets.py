@@ -77,7 +77,8 @@ def is_index(target: Tensor, pred: Tensor, name: str = 'target', of: str = 'pred
     """Whether a target holds class indices ``(N,)``; else it is dense, of the shape of ``pred``.
 
     Class indices are integers of the shape of ``pred (..., C)`` without its
-    last axis. Shape and dtype tell; the values are not looked at.
+    last axis. Shape and dtype tell; the values are not looked at. Without
+    rows the dtype says nothing.
 
     Args:
         target, pred: tensors.
@@ -90,7 +91,7 @@ def is_index(target: Tensor, pred: Tensor, name: str = 'target', of: str = 'pred
         return False
     came = f'{name} has shape {tuple(target.shape)}, but {of} has {tuple(pred.shape)}'
     if may_be_rows(target, pred, name, of):
-        if is_integer(target):
+        if is_integer(target) or not target.numel():  # of no image, torch.tensor([]) is float
             return True
         dense = (f'for values of the one class give {name}[:, None]' if pred.size(1) == 1 else
                  f'values of the {pred.size(1)} classes have the shape of {of}')

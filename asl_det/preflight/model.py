@@ -11,6 +11,7 @@ from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
 from asl_det.registry import MODELS, is_type
 
+NO_GROUP = 'process group has not been initialized'  # of a layer that wants a launcher, MMSyncBN
 NOT_LOADED = ('checkpoint', 'pretrained', 'weights')
 
 
@@ -25,7 +26,7 @@ def check_model(run: Run) -> Iterator[Finding]:
         return  # a class of the user's may need what was left out here
     yield Finding('model', f'{run.config}: model', 'can not be built: '
                   f'{" ".join(str(error).split()) or type(error).__name__}',
-                  error=not isinstance(error, DownloadError))
+                  error=not (isinstance(error, DownloadError) or NO_GROUP in str(error)))
 
 
 def build_model(run: Run) -> Optional[nn.Module]:

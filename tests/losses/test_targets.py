@@ -170,3 +170,17 @@ def test_a_data_set_is_looked_at_until_it_is_known(fresh):
     loss(WIDE, torch.full((2, 3), -1))  # says nothing
     with pytest.warns(UserWarning, match='absent'):
         loss(WIDE, torch.tensor(CODED))
+
+
+@pytest.mark.parametrize('empty', [torch.tensor([]), torch.zeros(0, dtype=torch.bool), np.zeros(0),
+                                   torch.zeros(0, dtype=torch.long)])
+@pytest.mark.parametrize('classes', [1, 3])
+def test_of_no_rows_any_dtype_is_right(empty, classes):
+    pred = torch.zeros(0, classes, requires_grad=True)
+    assert function(pred, empty).sum() == 0
+    for loss in (AsymmetricLoss(), AsymmetricLossSingleLabel()):
+        value = loss(pred, empty)
+        value.sum().backward()
+        assert value.shape == () and pred.grad.shape == pred.shape
+    assert AsymmetricLoss(reduction='none')(pred, empty).shape == (0, classes)
+    assert AsymmetricLoss()(pred, (empty, torch.zeros(0))) == 0

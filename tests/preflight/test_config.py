@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from asl_det.cli import ReadOptions, one_line
@@ -16,8 +17,10 @@ from asl_det.engine import load_config, train
 from asl_det.errors import PreflightError, UserError
 from asl_det.preflight.checks import CONFIG, preflight
 from asl_det.preflight.finding import Finding
+from asl_det.preflight.model import check_model
 from asl_det.preflight.run import Run
 from asl_det.preflight.walk import parts
+from asl_det.registry import MODELS
 
 CLASSIFIER = str(Path('configs/multilabel/resnet18-w16_asl_digits.py').resolve())
 DETECTOR = str(Path('configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py').resolve())
@@ -266,6 +269,22 @@ train_dataloader = dict(dataset=dict(pipeline=[
     run = Run(load_config(str(config)), 'mine.py', 'train')
     places = [part.place.partition('pipeline')[2] for part in parts(run)]
     assert '.0' in places and not [place for place in places if place.startswith('.0.')]
+
+
+@MODELS.register_module(force=True)
+class NormOfAGroup(torch.nn.Module):
+    """As MMSyncBN: it asks for the number of processes when it is made."""
+
+    def __init__(self):
+        super().__init__()
+        torch.distributed.get_world_size(torch.distributed.group.WORLD)
+
+
+@pytest.mark.parametrize('purpose', ['check', 'train'])
+def test_a_network_that_wants_a_launcher_is_no_error(purpose):
+    cfg = Config(dict(model=dict(type='NormOfAGroup')))
+    finding, = check_model(Run(cfg, 'mine.py', purpose))
+    assert not finding.error and 'process group has not been initialized' in finding.message
 
 
 DETECTION = [
