@@ -12,7 +12,7 @@ from mmengine.config import Config
 import asl_det
 from asl_det.errors import UserError
 from asl_det.imported_code import imported_code, library_versions, source_hash
-from asl_det.named_files import data_of, hash_file
+from asl_det.named_files import data_of, hash_file, in_one_spelling
 
 PACKAGE = Path(__file__).parent
 NOTHING = 'nothing'
@@ -29,7 +29,9 @@ def run_identity(cfg: Config, seen: Optional[Dict[str, str]] = None) -> Dict[str
             that many runs on the same data read it once.
 
     Returns:
-        ``config``: the resolved values, without ``work_dir``. ``data``: by
+        ``config``: the resolved values, without ``work_dir``, paths in one
+        spelling (``data/`` is ``./data``, and not ``/home/me/data``, since a
+        project that is moved stays the same). ``data``: by
         path what lies there, a hash of the content for every file that the
         config names (annotations, class lists, weights, the record of cached
         features); by place the files that the samples of every data set name,
@@ -47,7 +49,7 @@ def run_identity(cfg: Config, seen: Optional[Dict[str, str]] = None) -> Dict[str
     content = cfg.to_dict()
     content.pop('work_dir', None)
     data = data_of(content, {} if seen is None else seen)
-    return as_plain(dict(config=content, data=data, code=code_of(content)))
+    return as_plain(dict(config=in_one_spelling(content), data=data, code=code_of(content)))
 
 
 def code_of(content: Dict[str, Any]) -> Dict[str, Any]:

@@ -36,7 +36,7 @@ def data_of(content: Dict[str, Any], seen: Dict[str, str]) -> Dict[str, str]:
         seen: results by path or data set, kept between calls.
     """
     found = {}
-    for path in sorted(set(_files(content))):
+    for path in sorted(set(map(_short, _files(content)))):
         if path not in seen:
             seen[path] = hash_file(path)
         found[path] = seen[path]
@@ -57,11 +57,38 @@ def data_of(content: Dict[str, Any], seen: Dict[str, str]) -> Dict[str, str]:
                 folders.update(_folders_of(dataset))
             else:
                 found[f'files of {where}'] = seen[key]
-    for path in sorted(folders):
+    for path in sorted(set(map(_short, folders))):
         if path not in seen:
             seen[path] = _hash_all(list(_walk(path)), path)
         found[path] = seen[path]
     return dict(sorted(found.items()))
+
+
+def in_one_spelling(node: Any, root: str = '') -> Any:
+    """A copy of a config whose paths are without a ``/`` at the end, ``./`` and the like.
+
+    Args:
+        node: of a config.
+        root: the ``data_root`` around it.
+    """
+    if isinstance(node, dict):
+        root = node.get('data_root') or root
+        return {key: in_one_spelling(value, '' if key == 'data_root' else root)
+                for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [in_one_spelling(value, root) for value in node]
+    if isinstance(node, str) and '/' in node:
+        for path in (node, os.path.join(root, node)):
+            if os.path.exists(path) and _short(path) == os.path.normpath(path):
+                return os.path.normpath(node)
+    return node
+
+
+def _short(path: str) -> str:
+    """A path without what does not count in it, where that leads to the same place."""
+    short = os.path.normpath(path)
+    same = os.path.exists(path) and os.path.exists(short) and os.path.samefile(path, short)
+    return short if same else path
 
 
 def hash_file(path: str) -> str:
@@ -164,7 +191,7 @@ def _hash_all(paths: List[str], folder: str = '') -> str:
     total = hashlib.sha256()
     for path, size in zip(paths, sizes, strict=True):
         content = size >= 0 and (whole or path.lower().endswith(LABELS))
-        name = os.path.relpath(path, folder) if folder else path
+        name = os.path.relpath(path, folder) if folder else _short(path)
         total.update(f'{name} {hash_file(path) if content else size}\n'.encode(
             errors='surrogateescape'))
     return f'{len(paths)} files, {total.hexdigest()[:12]}'

@@ -59,6 +59,25 @@ def test_annotations_by_content_and_images_by_name_and_size_are_part_of_an_ident
     assert changed(data, lambda: (data / file).touch()) == ''
 
 
+@pytest.mark.parametrize('root, prefix', [
+    ('data', 'images/'), ('data/', 'images'), ('./data', './images'), ('data//', 'images/.'),
+    ('data/../data', 'images//')])
+@pytest.mark.parametrize('kind', ['Some', 'BaseDataset'])
+def test_a_folder_is_one_however_it_is_spelled(data, monkeypatch, root, prefix, kind):
+    monkeypatch.chdir(data.parent)
+    (data / 'train.json').write_text(json.dumps(dict(
+        metainfo={}, data_list=[dict(img_path='1.png')])))
+
+    def identity(root, prefix):
+        cfg = config(root)
+        cfg.train_dataloader.dataset.dataset.update(type=kind, data_prefix=dict(img_path=prefix),
+                                                    metainfo=dict(classes=('a/', 'b')))
+        return run_identity(cfg)
+    assert differences(identity('data', 'images'), identity(root, prefix)) == []
+    assert identity('data', 'images')['config'][
+        'train_dataloader']['dataset']['dataset']['metainfo']['classes'] == ['a/', 'b']
+
+
 def test_annotations_in_a_folder_count_by_content(data):
     (data / 'images' / '1.xml').write_text('<name>cat</name>')
     assert 'images' in changed(data, lambda: (data / 'images' / '1.xml').write_text(
