@@ -63,7 +63,7 @@ test-onedl:
 # hour.
 FAULTS := work_dirs/faults
 KILL := tools/kill_campaign.py configs/multilabel/resnet18-w16_asl-adaptive_digits.py \
-    --data-root $(FAULTS)/digits --kills 30 --epochs 22
+    --data-root $(FAULTS)/digits --kills 30 --epochs 40
 SHORT := --cfg-options train_dataloader.batch_size=8 train_cfg.val_interval=2
 test-faults: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m exhaustive tests/hooks/test_safe_checkpoint.py
