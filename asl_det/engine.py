@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, LoggerHook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.nn.parallel import DistributedDataParallel
@@ -43,6 +42,7 @@ from asl_det.registry import MODELS, type_name
 from asl_det.runs import FINISHED, Start, choose_start
 from asl_det.stopping import STOP, Signals, killed_worker, noted
 from asl_det.thresholds import Thresholds
+from asl_det.weights import unwrap
 
 __all__ = ['build_runner', 'default_work_dir', 'load_config', 'test', 'train']
 
@@ -360,7 +360,7 @@ def _require_classifier(cfg: Config) -> None:
 
 
 def _use_thresholds(runner: Runner, thresholds: Thresholds) -> None:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrap(runner.model)
     classes = runner.test_loop.dataloader.dataset.metainfo['classes']
     model.use_thresholds(thresholds, classes, calibrate=False)
 

@@ -3,12 +3,13 @@ from typing import Any, Dict, Iterator, List, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import bias_init_with_prob, is_model_wrapper
+from mmengine.model import bias_init_with_prob
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from asl_det.errors import UserError
 from asl_det.registry import HOOKS, register
+from asl_det.weights import unwrap
 
 # What mmdet's heads call the layers that predict classes.
 CLASSIFIERS = ('retina_cls', 'conv_cls', 'atss_cls', 'gfl_cls', 'vfnet_cls', 'tood_cls', 'rtm_cls',
@@ -59,7 +60,7 @@ class ClassifierPriorHook(Hook):
         if self._done:
             return
         self._done = True
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         for head in self.heads:
             names = set_prior(model, head, self.prior)
             print_log(f'{", ".join(names)}: classes start at {self.prior:g}', 'current')

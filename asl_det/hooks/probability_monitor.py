@@ -6,7 +6,6 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from asl_det.losses.targets import dense_targets, fit_target, fit_weight
 from asl_det.losses.types import sum_dtype
 from asl_det.records import PROBABILITIES, append_record
 from asl_det.registry import HOOKS, register
+from asl_det.weights import unwrap
 
 
 @register(HOOKS)
@@ -62,7 +62,7 @@ class ProbabilityMonitorHook(Hook):
         self._handles: List[Any] = []
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         losses = find_losses(model, self.losses)
         self._handles = [m.register_forward_pre_hook(self._remember, with_kwargs=True)
                          for m in losses]

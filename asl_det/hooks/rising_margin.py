@@ -1,12 +1,12 @@
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from asl_det.errors import UserError
 from asl_det.losses import AsymmetricLoss
 from asl_det.registry import HOOKS, register
+from asl_det.weights import unwrap
 
 
 @register(HOOKS)
@@ -31,7 +31,7 @@ class RisingMarginHook(Hook):
         self.share = share
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         self._margins = [(m, m.clip) for m in model.modules()
                          if isinstance(m, AsymmetricLoss) and m.clip > 0]
         if not self._margins:

@@ -10,7 +10,6 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 import torch
 from mmengine.dist import all_gather_object, get_rank, is_main_process
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
 
@@ -27,6 +26,7 @@ from asl_det.loops import ResumableEpochLoop, ResumedData
 from asl_det.random_state import random_state, set_random_state
 from asl_det.registry import HOOKS, register
 from asl_det.runs import ASIDE, FINISHED, LAST, FileNames, newer_files, put_aside, remove, same_path
+from asl_det.weights import unwrap
 
 OUTDATED = 'outdated_ckpts'
 
@@ -90,7 +90,7 @@ class SafeCheckpointHook(CheckpointHook):
             if is_main_process():
                 self._tidy(runner)
                 self._branch(runner)
-        self._infinite = set(not_finite(_model(runner)))  # meant so, e.g. a mask
+        self._infinite = set(not_finite(unwrap(runner.model)))  # meant so, e.g. a mask
         self._resume(runner)
 
     def _tidy(self, runner: Runner) -> None:
@@ -159,7 +159,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._set_early_stopping(runner, meta)
         set_counts(runner.optim_wrapper, meta.get('gradients', []))
         if self._loaded['accumulated']:
-            set_accumulated(_model(runner), self._loaded.pop('accumulated'))
+            set_accumulated(unwrap(runner.model), self._loaded.pop('accumulated'))
             runner.logger.info('gradients that no step had used go on too: nothing of them is lost')
         if get_rank() < len(states):
             self._random = states[get_rank()]
@@ -261,7 +261,7 @@ class SafeCheckpointHook(CheckpointHook):
         own = self._before_val if self.alone and self._before_val else random_state()
         self._states = [own] if self.alone else all_gather_object(own)
         if may_hold_gradients(runner.optim_wrapper):
-            held = accumulated(_model(runner), self.alone)
+            held = accumulated(unwrap(runner.model), self.alone)
             self._accumulated = held if any(one['gradients'] for one in held) else []
         hub, before = runner.message_hub, (self.last_ckpt, getattr(self, 'keep_ckpt_ids', None))
         outdated = self._outdate(step)
@@ -356,7 +356,7 @@ class SafeCheckpointHook(CheckpointHook):
                 'room or give the rights, and go on with --resume') from error
 
     def _check_finite(self, runner: Runner) -> None:
-        broken = [name for name in not_finite(_model(runner)) if name not in self._infinite]
+        broken = [name for name in not_finite(unwrap(runner.model)) if name not in self._infinite]
         if broken:
             raise UserError(
                 f'the weights are not finite after iteration {runner.iter} ({len(broken)} tensors, '
@@ -407,7 +407,3 @@ def _batches(runner: Runner) -> int:
 
 def _early_stopping(runner: Runner) -> List[EarlyStoppingHook]:
     return [hook for hook in runner.hooks if isinstance(hook, EarlyStoppingHook)]
-
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

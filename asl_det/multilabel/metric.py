@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
+from rich.table import Table
 
+from asl_det.console import plain_console
 from asl_det.errors import UserError
 from asl_det.files import whole_file, write_whole
 from asl_det.multilabel.measures import Kept, KeptImages, kept, lost_order, measure
@@ -232,9 +234,6 @@ def read_scores(path: Union[str, Path]) -> Scores:
 
 def class_table(names: Sequence[str], by_class: Dict[str, np.ndarray]) -> str:
     """A text table, one class a line."""
-    from rich.table import Table
-
-    from asl_det.console import plain_console
     table = Table('class', *by_class)
     for name, *values in zip(names, *by_class.values(), strict=True):
         table.add_row(name, *('-' if np.isnan(v) else f'{v:.3f}' if isinstance(v, float) else str(v)

@@ -1,8 +1,6 @@
 """Data sets of a config over a few of their images, with the pipelines of the config."""
 
-import contextlib
 import copy
-import io
 import json
 import os
 import tempfile
@@ -38,8 +36,7 @@ def with_few_images(run: Run, place: str, node: Dict[str, Any], dropped: 'Counte
         StepError: if a step of a pipeline can not be built.
         Exception: whatever the class of a data set raises.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells what it does
-        data = DATASETS.build(_with_leaves(run, place, copy.deepcopy(node), dropped))
+    data = DATASETS.build(_with_leaves(run, place, copy.deepcopy(node), dropped))
     _name_steps(place, node, data, dropped)
     return data
 
