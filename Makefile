@@ -66,7 +66,7 @@ KILL := tools/kill_campaign.py configs/multilabel/resnet18-w16_asl-adaptive_digi
     --data-root $(FAULTS)/digits --kills 30 --epochs 40
 SHORT := --cfg-options train_dataloader.batch_size=8 train_cfg.val_interval=2
 test-faults: $(VENV)/installed
-	$(BIN)/python -m pytest -q -m exhaustive tests/hooks/test_safe_checkpoint.py
+	$(BIN)/python -m pytest -q -m exhaustive tests/training/hooks/test_safe_checkpoint.py
 	$(BIN)/python tools/make_digits.py $(FAULTS)/digits --preset multilabel --num-train 48 --num-val 16
 	$(BIN)/python $(KILL) --work-dir $(FAULTS)/seed $(SHORT)
 	$(BIN)/python $(KILL) --work-dir $(FAULTS)/no_seed --no-seed $(SHORT)

@@ -12,16 +12,16 @@ from asl_det import compat
 
 compat.install()
 
-from asl_det import (  # noqa: E402
-    detection,
-    hooks,
-    loops,
-    losses,
-    multilabel,
-    package_weights,
-    schedules,
-)
+from importlib import import_module  # noqa: E402
 
-__version__ = '0.1.0'
-__all__ = ['MODELS', 'detection', 'hooks', 'loops', 'losses', 'multilabel', 'package_weights',
-           'schedules']
+from asl_det import detection, losses, multilabel, training  # noqa: E402
+from asl_det.version import __version__  # noqa: E402
+
+__all__ = ['MODELS', '__version__', 'detection', 'losses', 'multilabel', 'training']
+
+
+def __getattr__(name: str) -> object:
+    """``asl_det.hooks`` and the like, which are elsewhere now."""
+    if compat.old_names.new_name(f'asl_det.{name}'):
+        return import_module(f'asl_det.{name}')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

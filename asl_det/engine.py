@@ -8,46 +8,70 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ContextManager, Dict, List, Optional, Sequence, Tuple, Union
 
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
-from mmengine.hooks import CheckpointHook, EMAHook, LoggerHook
-from mmengine.registry import MODEL_WRAPPERS, RUNNERS
-from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch.nn.parallel import DistributedDataParallel
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
-import asl_det
-from asl_det.errors import Stopped, UserError
-from asl_det.evaluation_files import ask_for_files, set_files
-from asl_det.files import write_whole
-from asl_det.identity import hold, versions
-from asl_det.new_style import as_data
-from asl_det.overrides import (
+from asl_det.compat.weights import unwrap
+from asl_det.config.new_style import as_data
+from asl_det.config.options import apply_options, use_amp, without_amp
+from asl_det.config.reading import import_modules, read_config
+from asl_det.config.schedule import (
     check_one_cycle,
     drop_empty_schedules,
     enable_auto_scale_lr,
     scale_one_cycle,
-    use_amp,
-    without_amp,
 )
+from asl_det.detection.swap import print_swaps, swap_losses, take_swap
+from asl_det.errors import Stopped, UserError, check_seed
+from asl_det.files.code import versions
+from asl_det.files.identity import hold
+from asl_det.files.whole import write_whole
+from asl_det.multilabel import MultiLabelClassifier
+from asl_det.multilabel.thresholds import Thresholds
 from asl_det.preflight.checks import require
 from asl_det.preflight.classes import set_num_classes
-from asl_det.preflight.read import load_config
 from asl_det.preflight.resume import run_seed
 from asl_det.preflight.run import Run
-from asl_det.processes import decided_by_main, join_processes
-from asl_det.random_state import check_seed
 from asl_det.registry import MODELS, type_name
-from asl_det.runs import FINISHED, Start, choose_start
-from asl_det.stopping import STOP, Signals, killed_worker, noted
-from asl_det.thresholds import Thresholds
-from asl_det.weights import unwrap
+from asl_det.training import hooks
+from asl_det.training.processes import decided_by_main, join_processes
+from asl_det.training.run_folder import FINISHED, Start, choose_start
+from asl_det.training.runner import ask_for_files, build_runner, make_resumable, set_files
+from asl_det.training.stopping import STOP, Signals, killed_worker, noted
 
-__all__ = ['build_runner', 'default_work_dir', 'load_config', 'test', 'train']
+__all__ = ['default_work_dir', 'load_config', 'test', 'train']
 
-MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler',
-                  'checkpoint')
+
+def load_config(path: str, options: Optional[Dict[str, Any]] = None, *,
+                quiet: bool = False) -> Config:
+    """Read a config, with options of the command line in it.
+
+    Args:
+        path: see :func:`asl_det.config.reading.read_config`.
+        options: dotted keys and values that override the config's;
+            ``data_root``, ``max_epochs`` and ``lr`` reach every place that
+            depends on them, see :func:`asl_det.config.options.apply_options`;
+            ``loss``, ``loss_options`` and ``loss_where`` replace losses, see
+            :func:`asl_det.detection.swap_losses`.
+        quiet: do not print what was replaced.
+
+    Raises:
+        UserError: for what is no config, or an option that would be ignored.
+    """
+    cfg, options = read_config(path), dict(options or {})
+    swap = take_swap(options)
+    if swap:  # before the other options, which may change the new loss
+        import_modules(cfg, path)
+        swaps = swap_losses(cfg, **swap)
+        if not quiet:
+            print_swaps(swaps)
+    if options:
+        apply_options(cfg, options)
+    import_modules(cfg, path)
+    return cfg
 
 
 def train(cfg: Config,
@@ -109,82 +133,114 @@ def train(cfg: Config,
     """
     if seed is not None:
         check_seed(seed)
-    cfg = as_data(copy.copy(cfg))  # no module that a new-style config imports can be copied
-    cfg = copy.deepcopy(cfg)
-    cfg.work_dir = work_dir
-    cfg.launcher = launcher
-    name = cfg.filename or 'config'
-    _require_parts(cfg, name, 'training', ('train_dataloader', 'train_cfg', 'optim_wrapper'))
-    join_processes(cfg)
+    cfg = _own_copy(cfg, work_dir, launcher, 'training', ('train_dataloader', 'train_cfg',
+                                                          'optim_wrapper'))
+    began = cfg.get('load_from'), cfg.get('resume', False)
     with ExitStack() as stack:
-
-        def settle() -> Tuple[Start, bool]:
-            held = os.path.isdir(work_dir)
-            if held:
-                stack.enter_context(hold(work_dir))
-            return choose_start(cfg, resume, overwrite), held
-
-        start, held = decided_by_main(settle)
-        began = cfg.get('load_from'), cfg.get('resume', False)
-        cfg.load_from, cfg.resume = start.checkpoint, start.resume
+        start, held = _settle(cfg, stack, resume, overwrite)
         if seed is not None:
             cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-        run = Run(cfg, name, 'resume' if cfg.resume else 'train',
+        run = Run(cfg, cfg.filename or 'config', 'resume' if cfg.resume else 'train',
                   cfg.load_from if cfg.resume else None, work_dir, partial=partial,
                   anyway=resume_anyway)
         said = _preflight(run, num_classes)
         check_one_cycle(cfg)
         if not held:  # a mistake leaves no folder
             decided_by_main(lambda: stack.enter_context(hold(work_dir)))
-        has_gpu = get_device() not in ('cpu', 'mps')
-        if amp and has_gpu:
-            use_amp(cfg)
-        in_float32 = not has_gpu and (without_amp(cfg) or amp)
-        if auto_scale_lr:
-            enable_auto_scale_lr(cfg)
-        drawn = run_seed(run) if cfg.resume else None
-        if drawn is not None:  # before samplers order the images, where the config has none
-            cfg.randomness = dict(cfg.get('randomness') or {}, seed=drawn)
-        run.forget()
-        make_resumable(cfg)
+        said += _prepare(run, amp, auto_scale_lr)
+        if resume == 'auto' and not cfg.resume:
+            said.append(f'--resume: {work_dir} holds no checkpoint, the training begins')
+        said += [f'warning: --resume passes over a newer checkpoint, {newer}'
+                 for newer in start.passed_over]
         runner = build_runner(cfg)
         # What the folder and checkpoints keep is the training as it began: run, it begins.
         runner.cfg.load_from, runner.cfg.resume = began
         runner.dump_config()
-        if in_float32:
-            runner.logger.warning('mixed precision needs a GPU, and torch finds none: training in '
-                                  'float32, without AmpOptimWrapper')
         _log(runner, said)
-        if resume == 'auto' and not cfg.resume:
-            runner.logger.info(f'--resume: {work_dir} holds no checkpoint, the training begins')
-        for newer in start.passed_over:
-            runner.logger.warning(f'--resume passes over a newer checkpoint, {newer}')
         scale_one_cycle(runner, cfg)
         drop_empty_schedules(runner)
-        runner.register_hook(asl_det.hooks.CurvesHook())
-        if cfg.load_from:
-            purpose = 'resume' if cfg.resume else 'load_from'
-            runner.register_hook(asl_det.hooks.LoadWeightsHook(purpose, cfg.load_from, partial))
-        if cfg.resume:
-            runner.register_hook(asl_det.hooks.SameScheduleHook())
         signals = stack.enter_context(noted(stop_signals))
-        guard = asl_det.hooks.GuardHook(signals, non_finite_steps, start.overwritten)
-        runner.register_hook(guard)
-        for hook in runner.hooks:
-            if isinstance(hook, asl_det.hooks.SafeCheckpointHook):
-                hook.train_on = resume_anyway
+        guard = hooks.GuardHook(signals, non_finite_steps, start.overwritten)
+        _register_hooks(runner, cfg, guard, partial, resume_anyway)
         _train(runner, guard, signals)
         barrier()  # a launcher ends all processes when one fails, so none may run ahead
-        written = [h.last_ckpt for h in runner.hooks
-                   if isinstance(h, CheckpointHook) and h.last_ckpt]
-        if not written and cfg.resume:  # there was nothing left to train
-            written = [cfg.load_from]
-        if written and is_main_process():
-            write_whole(Path(work_dir, FINISHED), os.path.basename(written[-1]))
+        return _finished(runner, cfg)
+
+
+def _own_copy(cfg: Config, work_dir: str, launcher: str, what: str, needs: Sequence[str]) -> Config:
+    """A copy of a config to be changed, and this process among those of its launcher."""
+    cfg = as_data(copy.copy(cfg))  # no module that a new-style config imports can be copied
+    cfg = copy.deepcopy(cfg)
+    cfg.work_dir = work_dir
+    cfg.launcher = launcher
+    missing = [key for key in needs if cfg.get(key) is None]
+    if missing and 'runner_type' not in cfg:
+        raise UserError(f'{cfg.filename or "config"} has no {", ".join(missing)}: a {what} needs '
+                        f'{", ".join(needs)}')
+    join_processes(cfg)
+    return cfg
+
+
+def _settle(cfg: Config, stack: ExitStack, resume: Optional[str],
+            overwrite: bool) -> Tuple[Start, bool]:
+    """What the training begins with, which the config then says; and whether the folder is held."""
+
+    def choose() -> Tuple[Start, bool]:
+        held = os.path.isdir(cfg.work_dir)
+        if held:
+            stack.enter_context(hold(cfg.work_dir))
+        return choose_start(cfg, resume, overwrite), held
+
+    start, held = decided_by_main(choose)
+    cfg.load_from, cfg.resume = start.checkpoint, start.resume
+    return start, held
+
+
+def _prepare(run: Run, amp: bool, auto_scale_lr: bool) -> List[str]:
+    """Change a config for this machine and for the checkpoint; what to say about it in the log."""
+    cfg, said = run.cfg, []
+    has_gpu = get_device() not in ('cpu', 'mps')
+    if amp and has_gpu:
+        use_amp(cfg)
+    if not has_gpu and (without_amp(cfg) or amp):
+        said.append('warning: mixed precision needs a GPU, and torch finds none: training in '
+                    'float32, without AmpOptimWrapper')
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    drawn = run_seed(run) if cfg.resume else None
+    if drawn is not None:  # before samplers order the images, where the config has none
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=drawn)
+    run.forget()
+    make_resumable(cfg)
+    return said
+
+
+def _register_hooks(runner: Runner, cfg: Config, guard: hooks.GuardHook, partial: bool,
+                    resume_anyway: bool) -> None:
+    """Add the hooks that every training has."""
+    runner.register_hook(hooks.CurvesHook())
+    if cfg.load_from:
+        purpose = 'resume' if cfg.resume else 'load_from'
+        runner.register_hook(hooks.LoadWeightsHook(purpose, cfg.load_from, partial))
+    if cfg.resume:
+        runner.register_hook(hooks.SameScheduleHook())
+    runner.register_hook(guard)
+    for hook in runner.hooks:
+        if isinstance(hook, hooks.SafeCheckpointHook):
+            hook.train_on = resume_anyway
+
+
+def _finished(runner: Runner, cfg: Config) -> Optional[Path]:
+    """The last checkpoint, which the folder names as that of a training that ran to its end."""
+    written = [h.last_ckpt for h in runner.hooks if isinstance(h, CheckpointHook) and h.last_ckpt]
+    if not written and cfg.resume:  # there was nothing left to train
+        written = [cfg.load_from]
+    if written and is_main_process():
+        write_whole(Path(cfg.work_dir, FINISHED), os.path.basename(written[-1]))
     return Path(written[-1]) if written else None
 
 
-def _train(runner: Runner, guard: 'asl_det.hooks.GuardHook', signals: Signals) -> None:
+def _train(runner: Runner, guard: hooks.GuardHook, signals: Signals) -> None:
     """Run the training; what ends it between two steps costs nothing of it."""
     try:
         with _literal():
@@ -210,12 +266,6 @@ def _literal() -> ContextManager[None]:
     return literal()
 
 
-def _require_parts(cfg: Config, name: str, what: str, keys: Sequence[str]) -> None:
-    missing = [key for key in keys if cfg.get(key) is None]
-    if missing and 'runner_type' not in cfg:
-        raise UserError(f'{name} has no {", ".join(missing)}: a {what} needs {", ".join(keys)}')
-
-
 def _preflight(run: Run, num_classes: Optional[str]) -> List[str]:
     """Settle the number of classes and check everything; what to say about it in the log."""
     said = set_num_classes(run.cfg, run.config, run.purpose, num_classes)
@@ -226,34 +276,6 @@ def _log(runner: Runner, said: List[str]) -> None:
     for line in said:
         runner.logger.log(logging.WARNING if line.startswith('warning') else logging.INFO,
                           line.removeprefix('warning: '))
-
-
-def make_resumable(cfg: Config) -> None:
-    """Put our checkpoints, logger and loop in the place of mmengine's, in the config.
-
-    A hook that adaptive losses need comes with them.
-    """
-    hooks = dict(cfg.get('default_hooks') or {})
-    hooks.setdefault('checkpoint', dict(type='CheckpointHook', interval=1))  # mmengine's defaults
-    hooks.setdefault('logger', dict(type='LoggerHook'))
-    hooks.setdefault('adaptive_gamma', dict(type='mmdet.AdaptiveGammaHook'))
-    cfg.default_hooks = hooks
-    for hook in [*cfg.default_hooks.values(), *(cfg.get('custom_hooks') or [])]:
-        for kind in (CheckpointHook, EMAHook, LoggerHook):
-            if isinstance(hook, dict) and _is(hook, kind):
-                hook['type'] = f'mmdet.Safe{kind.__name__}'
-    loop = cfg.get('train_cfg') or {}
-    if 'type' not in loop and loop.get('by_epoch'):
-        del loop['by_epoch']
-        loop['type'] = 'EpochBasedTrainLoop'
-    if _is(loop, EpochBasedTrainLoop):
-        loop['type'] = 'mmdet.ResumableEpochLoop'
-
-
-def _is(node: Dict[str, Any], kind: type) -> bool:
-    """Whether a config asks for mmengine's own class."""
-    return node.get('type') in (kind, *(f'{scope}{kind.__name__}'
-                                        for scope in ('', 'mmengine.', 'mmdet.')))
 
 
 def test(cfg: Config,
@@ -274,7 +296,7 @@ def test(cfg: Config,
         work_dir: folder of the log.
         out: json file for the metrics; detections (COCO's result format) and
             scores go beside it, see
-            :func:`asl_det.evaluation_files.ask_for_files`.
+            :func:`asl_det.training.runner.ask_for_files`.
         show_dir: folder for every image with truth (left) and predictions
             (right).
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
@@ -293,24 +315,20 @@ def test(cfg: Config,
             checkpoint, the checkpoint is not one of this network, or
             thresholds are of other classes.
     """
-    cfg = as_data(copy.copy(cfg))  # no module that a new-style config imports can be copied
-    cfg = copy.deepcopy(cfg)
-    cfg.work_dir = work_dir
-    cfg.launcher = launcher
-    config, name = cfg.filename, cfg.filename or 'config'
-    _require_parts(cfg, name, 'test', ('test_dataloader', 'test_cfg', 'test_evaluator'))
-    join_processes(cfg)
+    cfg = _own_copy(cfg, work_dir, launcher, 'test', ('test_dataloader', 'test_cfg',
+                                                      'test_evaluator'))
+    config = cfg.filename
     if thresholds is not None:
         _require_classifier(cfg)
     outputs = {flag: str(path) for flag, path in (('--out', out), ('--show-dir', show_dir)) if path}
-    said = _preflight(Run(cfg, name, 'test', str(checkpoint), work_dir,
+    said = _preflight(Run(cfg, config or 'config', 'test', str(checkpoint), work_dir,
                           outputs=outputs, partial=partial), num_classes)
     cfg.load_from = checkpoint
     if show_dir is not None:
-        hooks = cfg.get('default_hooks', {})
-        drawing = dict(hooks.get('visualization', dict(type='DetVisualizationHook')), draw=True,
+        default = cfg.get('default_hooks', {})
+        drawing = dict(default.get('visualization', dict(type='DetVisualizationHook')), draw=True,
                        test_out_dir=os.path.abspath(show_dir))
-        cfg.default_hooks = dict(hooks, visualization=drawing)
+        cfg.default_hooks = dict(default, visualization=drawing)
     if out is not None:
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -322,24 +340,27 @@ def test(cfg: Config,
     _log(runner, said)
     if out is not None:
         set_files(runner, prefixes, out)
-    runner.register_hook(asl_det.hooks.LoadWeightsHook('test', checkpoint, partial))
+    runner.register_hook(hooks.LoadWeightsHook('test', checkpoint, partial))
     if thresholds is not None:
         _use_thresholds(runner, thresholds)
-    try:
-        with _literal():
-            metrics = runner.test()
-    except Exception as error:
-        known = killed_worker(error, 'test_dataloader')
-        if known is None:
-            raise
-        raise known from error
-    metrics = _known(runner, metrics)
+    metrics = _test(runner)
     if out is not None and is_main_process():
         record = dict(config=config, checkpoint=str(checkpoint), metrics=metrics,
                       thresholds=thresholds and thresholds.to_dict(), versions=versions())
         write_whole(out, json.dumps(record, indent=2, default=_plain) + '\n')
     barrier()
     return metrics
+
+
+def _test(runner: Runner) -> Dict[str, float]:
+    try:
+        with _literal():
+            return _known(runner, runner.test())
+    except Exception as error:
+        known = killed_worker(error, 'test_dataloader')
+        if known is None:
+            raise
+        raise known from error
 
 
 def _known(runner: Runner, metrics: Dict[str, float]) -> Dict[str, float]:
@@ -354,7 +375,7 @@ def _require_classifier(cfg: Config) -> None:
     model = cfg.get('model') or {}
     kind = model.get('type')
     kind = MODELS.get(kind) if isinstance(kind, str) else kind
-    if isinstance(kind, type) and not issubclass(kind, asl_det.multilabel.MultiLabelClassifier):
+    if isinstance(kind, type) and not issubclass(kind, MultiLabelClassifier):
         raise UserError(f'thresholds are for multi-label classifiers, but the config has a '
                         f'{type_name(model)}: box AP has no threshold')
 
@@ -368,29 +389,6 @@ def _use_thresholds(runner: Runner, thresholds: Thresholds) -> None:
 def _plain(value: Any) -> Any:
     """Numbers, lists or text in the place of what json does not know (numpy, tensors)."""
     return value.tolist() if hasattr(value, 'tolist') else str(value)
-
-
-def build_runner(cfg: Config) -> Runner:
-    """The Runner of a config, or the runner type that it names."""
-    join_processes(cfg)
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
-        # mmengine asks for GPUs where it wraps the model.
-        if cfg.get('model_wrapper_cfg') is None:
-            cfg.model_wrapper_cfg = dict(
-                type='MMDistributedDataParallel', broadcast_buffers=False,
-                find_unused_parameters=cfg.get('find_unused_parameters', False))
-        wrapper = MODEL_WRAPPERS.get(cfg.model_wrapper_cfg.get('type', 'MMDistributedDataParallel'))
-        if isinstance(wrapper, type) and issubclass(wrapper, DistributedDataParallel):
-            cfg.model_wrapper_cfg.setdefault('device_ids', None)
-    # None switches a hook off; mmengine knows that of its own ones alone.
-    for name, hook in list((cfg.get('default_hooks') or {}).items()):
-        if hook is None and name not in MMENGINE_HOOKS:
-            del cfg.default_hooks[name]
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    for i, hook in enumerate(runner.hooks):
-        if any(c.__name__.endswith('VisualizationHook') for c in type(hook).__mro__):
-            runner.hooks[i] = asl_det.hooks.DrawnSafely(hook)
-    return runner
 
 
 def default_work_dir(config: str, loss: Optional[str] = None) -> str:

@@ -1,5 +1,5 @@
 import signal
-from typing import Optional
+from typing import Any, Optional
 
 
 class UserError(ValueError):
@@ -53,3 +53,12 @@ class Stopped(KeyboardInterrupt):
 
 class PreflightError(UserError):
     """Several mistakes that were found before a run started, each in a line of its own."""
+
+
+MOST_SEED = 2**32 - 1  # numpy's
+
+
+def check_seed(seed: Any, name: str = 'seed') -> None:
+    """Raise UserError for what is no seed of every generator: a whole number up to 2**32 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+        raise UserError(f'{name} {seed!r}: expected a whole number from 0 to {MOST_SEED}')

@@ -2,9 +2,13 @@
 
 import copy
 import os
-from typing import Any, Callable, Dict, Set
+from contextlib import suppress
+from typing import Any, Callable, Dict, Optional, Set
+
+from mmengine.registry import WEIGHT_INITIALIZERS, Registry
 
 try:
+    from mmdet import registry as mmdet_registries
     from mmdet.registry import (
         DATASETS,
         HOOKS,
@@ -98,3 +102,27 @@ def without_pipeline(dataset: Dict[str, Any], **changes: Any) -> Dict[str, Any]:
     """
     config = {k: v for k, v in dataset.items() if k != 'lazy_init'}
     return copy.deepcopy({**config, **{k: [] for k in config if k == 'pipeline'}, **changes})
+
+
+def lookup(registry: Registry, node: Dict[str, Any]) -> Optional[Callable]:
+    """The class that a dict names, in its registry or in another one of mmdet's."""
+    kind = node['type']
+    if not isinstance(kind, str):
+        return kind
+    for other in (registry, *(r for r in REGISTRIES if r is not registry)):
+        with suppress(ImportError, KeyError, AttributeError), \
+                other.switch_scope_and_registry(node.get('_scope_')) as scoped:
+            found = scoped.get(kind)
+            if found is not None:
+                return found
+    return None
+
+
+def _registry(name: str) -> Registry:
+    return getattr(mmdet_registries, name)
+
+
+MODELS, TASK_UTILS, TRANSFORMS = map(_registry, ('MODELS', 'TASK_UTILS', 'TRANSFORMS'))
+
+
+REGISTRIES = (MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS, _registry('EVALUATOR'))

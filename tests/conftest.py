@@ -21,6 +21,7 @@ from mmengine.visualization import Visualizer  # noqa: E402
 import asl_det  # noqa: E402, F401  before any import of mmdet.models
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py
+sys.path.append(str(Path(__file__).parents[1] / 'tools'))  # maintainers' scripts
 
 
 def pytest_collection_finish():

@@ -2,7 +2,7 @@
 
 from mmengine.config import Config
 
-from asl_det.datasets.digits import make_digits
+from asl_det.data.digits import make_digits
 
 CONFIG = 'configs/multilabel/resnet18-w16_asl_digits.py'
 

@@ -19,9 +19,9 @@ from processes import python, python_twice
 from toy import write_config
 
 from asl_det import engine
+from asl_det.config.options import use_amp, without_amp
 from asl_det.engine import load_config
 from asl_det.errors import UserError
-from asl_det.overrides import use_amp, without_amp
 
 # Where a process finds toy.py.
 PATHS = [str(Path(__file__).parent), os.environ.get('PYTHONPATH', '')]

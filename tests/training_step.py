@@ -1,5 +1,5 @@
 """One training step of a detector on two made-up images."""
 
-from asl_det.detection.trial import SIZE, build_model, training_step
+from head_trial import SIZE, build_model, training_step
 
 __all__ = ['SIZE', 'build_model', 'training_step']

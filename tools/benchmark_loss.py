@@ -22,17 +22,17 @@ from typing import Callable, Dict, List, Optional
 import torch
 import torch.nn.functional as F
 import torchvision
+from benchmark_table import benchmark_table, plot_benchmark
 from rich.console import Console
 from rich.table import Table
 
 import asl_det  # noqa: F401  makes mmdet.models importable
-from asl_det.analysis.benchmark import benchmark_table, plot_benchmark
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.errors import UserError
-from asl_det.files import require_output, write_whole
-from asl_det.identity import versions
+from asl_det.files.code import versions
+from asl_det.files.reading import read_json
+from asl_det.files.whole import require_output, write_whole
 from asl_det.losses import AsymmetricLoss, asymmetric_loss
-from asl_det.multilabel.datasets.files import read_json
 
 SHAPES = {  # name: rows, classes, kind of target
     'small': (128, 80, 'dense'),

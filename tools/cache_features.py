@@ -4,11 +4,11 @@ import argparse
 
 from mmengine.registry import init_default_scope
 
-from asl_det.cli import add_config_arguments, config_options, one_line_errors
-from asl_det.files import require_output
+from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
+from asl_det.engine import load_config
+from asl_det.files.whole import require_output
 from asl_det.multilabel.features import cache_features
 from asl_det.preflight.checks import CONFIG, DATA, require
-from asl_det.preflight.read import load_config
 from asl_det.preflight.run import Run
 
 

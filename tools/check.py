@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import List
 
 from asl_det.analysis.pictures import plot_images
-from asl_det.cli import add_config_arguments, add_num_classes, config_options, one_line_errors
-from asl_det.console import plain_console
-from asl_det.files import require_output
+from asl_det.commands.arguments import (
+    add_config_arguments,
+    add_num_classes,
+    config_options,
+    one_line_errors,
+)
+from asl_det.engine import load_config
+from asl_det.files.text import plain_console
+from asl_det.files.whole import require_output
 from asl_det.preflight.checks import preflight
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.finding import Report
 from asl_det.preflight.images import loaders_of
-from asl_det.preflight.read import load_config
 from asl_det.preflight.run import Run
 
 SHOWN = 24  # images of one finding

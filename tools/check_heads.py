@@ -6,12 +6,12 @@ Writes two Markdown tables: every head, with why some do not work, and the heads
 import argparse
 import logging
 
+from head_trial import HEADS, check_heads
 from rich.progress import track
 
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.detection.presets import KINDS
-from asl_det.detection.trial import HEADS, check_heads
-from asl_det.files import require_output, write_whole
+from asl_det.files.whole import require_output, write_whole
 
 
 def parse_args() -> argparse.Namespace:

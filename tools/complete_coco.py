@@ -5,8 +5,8 @@
 
 import argparse
 
-from asl_det.cli import one_line_errors
-from asl_det.datasets.complete_coco import complete_coco
+from asl_det.commands.arguments import one_line_errors
+from asl_det.data.complete_coco import complete_coco
 
 
 def parse_args() -> argparse.Namespace:

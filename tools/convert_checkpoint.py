@@ -6,11 +6,11 @@
 
 import argparse
 
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.errors import UserError
+from asl_det.files.reading import read_lines
 from asl_det.inference.convert import convert
-from asl_det.multilabel.datasets.files import read_lines
-from asl_det.thresholds import probability
+from asl_det.multilabel.thresholds import probability
 
 
 def parse_args() -> argparse.Namespace:

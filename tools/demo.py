@@ -5,11 +5,11 @@
 
 import argparse
 
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.inference.demo import build_page, find_examples, serve
+from asl_det.inference.infer import build_inferencer
 from asl_det.inference.opening import open_checkpoint
-from asl_det.inference.run import build_inferencer
-from asl_det.thresholds import probability
+from asl_det.multilabel.thresholds import probability
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,12 +12,12 @@ import os
 from pathlib import Path
 from urllib.parse import urlparse
 
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.errors import UserError
-from asl_det.export import export_onnx
-from asl_det.files import require_output
+from asl_det.files.whole import require_output
+from asl_det.inference.export import export_onnx
 from asl_det.inference.opening import open_checkpoint
-from asl_det.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds
 
 
 def parse_args() -> argparse.Namespace:

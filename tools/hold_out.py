@@ -5,8 +5,8 @@
 
 import argparse
 
-from asl_det.cli import one_line_errors
-from asl_det.datasets.coco_json import hold_out
+from asl_det.commands.arguments import one_line_errors
+from asl_det.data.coco_json import hold_out
 
 
 def parse_args() -> argparse.Namespace:

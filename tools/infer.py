@@ -8,10 +8,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.errors import UserError
-from asl_det.inference.run import infer
-from asl_det.thresholds import Thresholds
+from asl_det.inference.infer import infer
+from asl_det.multilabel.thresholds import Thresholds
 
 
 def parse_args() -> argparse.Namespace:

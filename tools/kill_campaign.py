@@ -28,10 +28,10 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from asl_det.cli import add_config_arguments, config_options, one_line_errors
+from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError
-from asl_det.runs import LAST
+from asl_det.training.run_folder import LAST
 
 EVERY_STEP = {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 1}
 TOLD = 'resumed.txt'  # from which iterations the trainings of a folder should go on

@@ -3,8 +3,8 @@
 import argparse
 import time
 
-from asl_det.cli import one_line_errors
-from asl_det.datasets.digits import PRESETS, make_digits
+from asl_det.commands.arguments import one_line_errors
+from asl_det.data.digits import PRESETS, make_digits
 
 
 def parse_args() -> argparse.Namespace:

@@ -4,9 +4,9 @@ import argparse
 import math
 
 from asl_det.analysis.loss_curves import plot_gradients, plot_losses
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.errors import UserError
-from asl_det.files import require_output
+from asl_det.files.whole import require_output
 
 
 def parse_args() -> argparse.Namespace:

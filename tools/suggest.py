@@ -14,7 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from asl_det.analysis.style import files_of
-from asl_det.analysis.suggest import (
+from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
+from asl_det.engine import load_config
+from asl_det.errors import UserError
+from asl_det.experiments.suggest import (
     FINE_GAMMAS,
     GRADIENT_SHARE,
     MARGIN_SHARE,
@@ -24,13 +27,10 @@ from asl_det.analysis.suggest import (
     plot_balance,
     suggest,
 )
-from asl_det.cli import add_config_arguments, config_options, one_line_errors
-from asl_det.console import plain_console
-from asl_det.errors import UserError
-from asl_det.files import require_output, write_whole
+from asl_det.files.text import plain_console
+from asl_det.files.whole import require_output, write_whole
 from asl_det.multilabel.metric import read_scores
 from asl_det.preflight.checks import DATA, require
-from asl_det.preflight.read import load_config
 from asl_det.preflight.run import Run
 from asl_det.registry import DATASETS
 

@@ -14,12 +14,12 @@ from typing import Any, Dict, List, Tuple
 
 from mmengine.config import DictAction
 
-from asl_det.analysis.sweep import plot_sweep
-from asl_det.analysis.sweep_table import METRICS, metric_names, table
-from asl_det.cli import add_config_arguments, config_options, one_line_errors
+from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
 from asl_det.errors import UserError
-from asl_det.files import write_whole
-from asl_det.sweep import grid_variants, sweep
+from asl_det.experiments.figures import plot_sweep
+from asl_det.experiments.sweep import grid_variants, sweep
+from asl_det.experiments.table import METRICS, metric_names, table
+from asl_det.files.whole import write_whole
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,10 +8,10 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict
 
-from asl_det.analysis.sweep_table import METRICS, table_by_variant, tables_as_one
-from asl_det.cli import one_line_errors
+from asl_det.commands.arguments import one_line_errors
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import NUMBER, expect_shape, read_json
+from asl_det.experiments.table import METRICS, table_by_variant, tables_as_one
+from asl_det.files.reading import NUMBER, expect_shape, read_json
 
 MAYBE = (*NUMBER, type(None))  # None where a run failed
 SWEEP = {'baseline?': str, 'failed?': dict, 'variants': {'*': {

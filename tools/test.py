@@ -2,10 +2,10 @@
 
 import argparse
 
-from asl_det.cli import config_options, one_line_errors, parse_run_args, run_parser
+from asl_det.commands.arguments import config_options, one_line_errors, parse_run_args, run_parser
 from asl_det.detection.tta import use_tta
 from asl_det.engine import default_work_dir, load_config, test
-from asl_det.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds
 
 
 def parse_args() -> argparse.Namespace:

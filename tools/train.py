@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from asl_det.cli import config_options, one_line_errors, parse_run_args, run_parser
+from asl_det.commands.arguments import config_options, one_line_errors, parse_run_args, run_parser
 from asl_det.engine import default_work_dir, load_config, train
-from asl_det.stopping import STOP
+from asl_det.training.stopping import STOP
 
 
 def parse_args() -> argparse.Namespace:

@@ -20,6 +20,7 @@ from rich.table import Table
 from asl_det.analysis.calibration import logits_of
 from asl_det.analysis.detections import claims_of_boxes
 from asl_det.analysis.style import files_of
+from asl_det.analysis.threshold_choice import OBJECTIVES, Objective, claims_of_labels
 from asl_det.analysis.threshold_report import (
     CALIBRATIONS,
     LABELS,
@@ -28,18 +29,17 @@ from asl_det.analysis.threshold_report import (
     plot_report,
     tune,
 )
-from asl_det.analysis.thresholds import OBJECTIVES, Objective, claims_of_labels
-from asl_det.cli import one_line_errors
-from asl_det.console import plain_console
-from asl_det.errors import UserError
-from asl_det.files import require_output, write_whole
-from asl_det.identity import hash_file, versions
-from asl_det.multilabel.datasets.files import read_json
+from asl_det.commands.arguments import one_line_errors
+from asl_det.compat.weights import require_checkpoint
+from asl_det.errors import UserError, check_seed
+from asl_det.files.code import versions
+from asl_det.files.identity import hash_file
+from asl_det.files.reading import read_json
+from asl_det.files.text import plain_console
+from asl_det.files.whole import require_output, write_whole
 from asl_det.multilabel.measures import lost_order
 from asl_det.multilabel.metric import read_scores
-from asl_det.random_state import check_seed
-from asl_det.thresholds import Thresholds, probability
-from asl_det.weights import require_checkpoint
+from asl_det.multilabel.thresholds import Thresholds, probability
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,9 +10,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from asl_det.analysis.calibration import logits_of
-from asl_det.analysis.thresholds import Claims
+from asl_det.analysis.threshold_choice import Claims
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.files import ID, NUMBER, expect_shape, read_json
+from asl_det.files.reading import ID, NUMBER, expect_shape, read_json
 
 BOX = {'image_id': ID, 'category_id': ID, 'bbox': [NUMBER] * 4}
 TRUTH = {'images': [{'id': ID}], 'categories': [{'id': ID, 'name': ID}],

@@ -12,7 +12,7 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
 from asl_det.analysis.style import literal
-from asl_det.files import whole_file
+from asl_det.files.whole import whole_file
 from asl_det.multilabel.loading import load_rgb
 
 RIGHT, WRONG, MISSED = '#0072b2', '#d55e00', '#777777'  # told apart by colour-blind readers

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from asl_det.errors import UserError
-from asl_det.files import require_output, whole_file
+from asl_det.files.whole import require_output, whole_file
 
 COLOURS = ('#000000', '#e69f00', '#56b4e9', '#d55e00', '#009e73', '#cc79a7', '#0072b2')
 LINES = ('-', '--', ':', '-', '-.', '--', ':')

@@ -17,7 +17,7 @@ from asl_det.analysis.calibration import (
     reliability,
 )
 from asl_det.analysis.style import COLOURS, save
-from asl_det.analysis.thresholds import (
+from asl_det.analysis.threshold_choice import (
     Claims,
     Objective,
     choose,
@@ -27,7 +27,7 @@ from asl_det.analysis.thresholds import (
     splits,
 )
 from asl_det.errors import UserError
-from asl_det.thresholds import logit
+from asl_det.multilabel.thresholds import logit
 
 CALIBRATIONS = {'none': None, 'temperature': False, 'bias': True}  # with a bias?
 MACRO_F1 = Objective('macro-f1')
@@ -43,7 +43,7 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         names: of the C classes.
         claims: of each class.
         num_images: N.
-        objective, shrink: see :func:`~asl_det.analysis.thresholds.choose`.
+        objective, shrink: see :func:`~asl_det.analysis.threshold_choice.choose`.
         calibrate: 'none', 'temperature', or 'bias' for a temperature with a
             bias. Both are fitted and measured anyway, unless 'none'.
         folds, seed: of the cross-validation.

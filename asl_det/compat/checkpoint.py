@@ -26,8 +26,8 @@ from torch import serialization
 from asl_det.compat import unpickler
 from asl_det.compat.allow_list import UnsafeCheckpointError
 from asl_det.errors import DownloadError, MissingError, UserError
-from asl_det.file_kind import kind_of_bytes
-from asl_det.files import sha256_of
+from asl_det.files.kind import kind_of_bytes
+from asl_det.files.whole import sha256_of
 
 # The hash that torch's and OpenMMLab's files carry in their names, "-f37072fd.pth"; not a date.
 HASH = re.compile(r'-(?!(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{4}|\d{6})?\.)'

@@ -6,30 +6,33 @@ An operator that is not here raises when it is called.
 # ruff: noqa: F401
 from typing import Callable
 
-from asl_det.compat.ops.attention import ms_deform_attn_backward, ms_deform_attn_forward
-from asl_det.compat.ops.boxes import bbox_overlaps, nms, nms_match, softnms
-from asl_det.compat.ops.carafe import carafe_backward, carafe_forward
-from asl_det.compat.ops.common import missing
-from asl_det.compat.ops.deform_conv import (
-    deform_conv_backward_input,
-    deform_conv_backward_parameters,
-    deform_conv_forward,
-    modulated_deform_conv_backward,
-    modulated_deform_conv_forward,
-)
-from asl_det.compat.ops.deform_roi_pool import (
+from asl_det.compat.ops.boxes import (
+    bbox_overlaps,
     deform_roi_pool_backward,
     deform_roi_pool_forward,
-)
-from asl_det.compat.ops.focal_loss import sigmoid_focal_loss_backward, sigmoid_focal_loss_forward
-from asl_det.compat.ops.masked_conv import masked_col2im_forward, masked_im2col_forward
-from asl_det.compat.ops.pooling import (
+    nms,
+    nms_match,
     roi_align_backward,
     roi_align_forward,
     roi_pool_backward,
     roi_pool_forward,
+    softnms,
 )
-from asl_det.compat.ops.sync_bn import (
+from asl_det.compat.ops.common import missing
+from asl_det.compat.ops.layers import (
+    carafe_backward,
+    carafe_forward,
+    deform_conv_backward_input,
+    deform_conv_backward_parameters,
+    deform_conv_forward,
+    masked_col2im_forward,
+    masked_im2col_forward,
+    modulated_deform_conv_backward,
+    modulated_deform_conv_forward,
+    ms_deform_attn_backward,
+    ms_deform_attn_forward,
+    sigmoid_focal_loss_backward,
+    sigmoid_focal_loss_forward,
     sync_bn_backward_data,
     sync_bn_backward_param,
     sync_bn_forward_mean,

@@ -10,12 +10,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from asl_det import losses
-from asl_det.console import plain_console
+from asl_det.config.new_style import as_data
 from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
 from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset, prior_over
 from asl_det.errors import UserError
+from asl_det.files.text import plain_console
 from asl_det.losses import AsymmetricLoss
-from asl_det.new_style import as_data
 from asl_det.registry import MODELS, is_type, type_name
 
 # What a head's way of calling its loss depends on stays as the head's config has it.

@@ -10,12 +10,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from asl_det.compat.weights import COUNTER, load_weights, require_checkpoint, weights_of
+from asl_det.config.saved import saved_config
 from asl_det.errors import UserError
-from asl_det.files import require_output, save_whole
-from asl_det.identity import hash_file
-from asl_det.inference.saved_config import saved_config
-from asl_det.thresholds import Thresholds
-from asl_det.weights import COUNTER, load_weights, require_checkpoint, weights_of
+from asl_det.files.identity import hash_file
+from asl_det.files.whole import require_output, save_whole
+from asl_det.multilabel.thresholds import Thresholds
 
 STEM = 'body.conv1.0.weight'
 WIDTHS = {64: 'tresnet_m', 76: 'tresnet_l', 83: 'tresnet_xl'}  # channels of the stem

@@ -18,7 +18,7 @@ from asl_det.analysis.style import literal
 from asl_det.errors import UserError
 from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.multilabel import MultiLabelClassifier
-from asl_det.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds
 
 DEFAULT = Thresholds(0.3)  # mmdet's, of what is drawn
 

@@ -11,7 +11,7 @@ from asl_det.errors import UserError
 from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.inference.pipeline import Source, batches
 from asl_det.multilabel import MultiLabelClassifier, MultiLabelSample
-from asl_det.thresholds import Thresholds, logit
+from asl_det.multilabel.thresholds import Thresholds, logit
 
 TOP_K = 10  # classes that are told, predicted or not
 

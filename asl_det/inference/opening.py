@@ -11,13 +11,13 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from asl_det.compat.weights import load_weights, require_checkpoint, weights_of
+from asl_det.config.saved import saved_config
 from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.inference.pipeline import InferencePipeline
-from asl_det.inference.saved_config import saved_config
+from asl_det.multilabel.thresholds import Thresholds
 from asl_det.registry import DATASETS, is_type
-from asl_det.thresholds import Thresholds
-from asl_det.weights import load_weights, require_checkpoint, weights_of
 
 ConfigLike = Union[str, os.PathLike, Config, Dict[str, Any]]
 # What fetches weights, or says how they start: all come from the checkpoint.

@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image
 
 from asl_det.errors import UserError
-from asl_det.files import write_whole
-from asl_det.identity import differences, hold
+from asl_det.files.identity import differences, hold
+from asl_det.files.reading import expect_shape, read_json
+from asl_det.files.records import Record, append_record, read_records
+from asl_det.files.whole import write_whole
 from asl_det.inference.sources import MADE_WITH, RECORDS, Picture, picture_key
-from asl_det.multilabel.datasets.files import expect_shape, read_json
-from asl_det.records import Record, append_record, read_records
 
 DRAWN, FRAMES = 'pictures', '.frames/'
 AS_IS = ('.jpg', '.jpeg', '.png')  # other kinds of files are drawn as png

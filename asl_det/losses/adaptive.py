@@ -34,7 +34,7 @@ class AdaptiveGamma(nn.Module):
     changes nothing.
 
     The step is that of the optimizers which it follows (:meth:`follow`;
-    :class:`~asl_det.hooks.AdaptiveGammaHook` sees to that in a training of
+    :class:`~asl_det.training.hooks.AdaptiveGammaHook` sees to that in a training of
     mmengine). A loss that follows none moves with any
     ``torch.optim.Optimizer`` of its own process, and by what that saw alone: a
     loss that one process builds for itself waits for no other. Where an

@@ -1,9 +1,10 @@
 """The asymmetric loss as an MMDetection module."""
 
-from typing import Any, Dict, Optional, Sequence, Union
+
+from typing import Any, Callable, Dict, NoReturn, Optional, Sequence, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from asl_det.losses.adaptive import AdaptiveGamma
 from asl_det.losses.arguments import (
@@ -16,7 +17,6 @@ from asl_det.losses.arguments import (
     require_number,
     require_reduction,
 )
-from asl_det.losses.base import Loss
 from asl_det.losses.functional import probability_to_logit
 from asl_det.losses.one_pass import IMPLEMENTATIONS, reduced_loss, warn_once
 from asl_det.losses.targets import (
@@ -33,6 +33,25 @@ from asl_det.losses.types import Settings, Statistics, is_traced
 from asl_det.registry import MODELS, register
 
 EPS = torch.finfo(torch.float32).eps  # mmdet adds it to avg_factor, which may be 0
+
+
+class Loss(nn.Module):
+    """A loss with ``class_weight``: float32, whatever dtype the model has."""
+
+    class_weight: Optional[Tensor]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> 'Loss':
+        kept = self.class_weight
+        super()._apply(fn, *args, **kwargs)
+        if kept is not None and self.class_weight.dtype != kept.dtype:
+            self.class_weight = kept.to(self.class_weight.device)  # .half() takes no digits
+        return self
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch.jit.script asks every module for first."""
+        raise RuntimeError(f'{type(self).__name__} can not be compiled by TorchScript '
+                           '(torch.jit.script): use torch.compile or torch.jit.trace, or script '
+                           'the network without its loss')
 
 
 @register(MODELS)

@@ -14,8 +14,7 @@ from asl_det.losses.arguments import (
     require_number,
     require_reduction,
 )
-from asl_det.losses.base import Loss
-from asl_det.losses.module import EPS
+from asl_det.losses.module import EPS, Loss
 from asl_det.losses.targets import as_tensor, check_weight, is_index, require_tensor
 from asl_det.losses.types import is_traced, is_watched, wide_dtype
 from asl_det.registry import MODELS, register

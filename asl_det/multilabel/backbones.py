@@ -10,9 +10,9 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from asl_det.compat.weights import COUNTER, load_weights, weights_of
 from asl_det.errors import DownloadError, UserError
 from asl_det.registry import MODELS, register
-from asl_det.weights import COUNTER, load_weights, weights_of
 
 
 class Backbone(BaseModule):

@@ -6,13 +6,13 @@ from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from asl_det.compat.weights import load_weights, weights_of
 from asl_det.errors import UserError
 from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
+from asl_det.multilabel.thresholds import Thresholds, logit, probability
 from asl_det.registry import MODELS, register
-from asl_det.thresholds import Thresholds, logit, probability
-from asl_det.weights import load_weights, weights_of
 
 
 @register(MODELS)

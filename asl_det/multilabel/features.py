@@ -14,16 +14,17 @@ from rich.progress import Progress
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from asl_det.compat.weights import hash_weights
 from asl_det.errors import UserError
-from asl_det.files import require_output, whole_file, write_whole
-from asl_det.identity import differences, hold
+from asl_det.files.identity import differences, hold
+from asl_det.files.reading import expect_shape, read_json
+from asl_det.files.records import FEATURES
+from asl_det.files.whole import require_output, whole_file, write_whole
 from asl_det.multilabel.backbones import replace_by_identity
 from asl_det.multilabel.datasets import MultiLabelDataset
-from asl_det.multilabel.datasets.base import shorten
-from asl_det.multilabel.datasets.files import expect_shape, read_json
-from asl_det.multilabel.transforms import FEATURES, feature_path
+from asl_det.multilabel.datasets.dataset import shorten
+from asl_det.multilabel.transforms import feature_path
 from asl_det.registry import DATASETS, MODELS
-from asl_det.weights import hash_weights
 
 
 @torch.no_grad()

@@ -13,9 +13,9 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from rich.table import Table
 
-from asl_det.console import plain_console
 from asl_det.errors import UserError
-from asl_det.files import whole_file, write_whole
+from asl_det.files.text import plain_console
+from asl_det.files.whole import whole_file, write_whole
 from asl_det.multilabel.measures import Kept, KeptImages, kept, lost_order, measure
 from asl_det.registry import METRICS, register
 

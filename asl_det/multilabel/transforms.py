@@ -19,8 +19,6 @@ if hasattr(torchvision, 'disable_beta_transforms_warning'):  # 0.15 and 0.16 cal
     torchvision.disable_beta_transforms_warning()
 from torchvision.transforms import v2  # noqa: E402
 
-FEATURES = 'features.json'  # says what the features of a folder were made with
-
 
 @register(TRANSFORMS)
 class TorchvisionTransform(BaseTransform):

@@ -6,17 +6,18 @@ from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from asl_det.compat.package_weights import load_from_package
+from asl_det.compat.weights import COUNTER, require_checkpoint, weights_of
 from asl_det.errors import UserError
-from asl_det.hooks.load_weights import take_weights
-from asl_det.multilabel.datasets.base import shorten
-from asl_det.names import composed
-from asl_det.package_weights import load_from_package
+from asl_det.files.text import composed
+from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.preflight.classes import class_names
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.model import build_model, build_part, is_pretrained
+from asl_det.preflight.parts import parts
 from asl_det.preflight.run import Run
-from asl_det.preflight.walk import MODELS, parts
-from asl_det.weights import COUNTER, require_checkpoint, weights_of
+from asl_det.registry import MODELS
+from asl_det.training.hooks.load_weights import take_weights
 
 
 class Named(NamedTuple):

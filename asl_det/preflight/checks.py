@@ -6,19 +6,19 @@ from typing import Callable, Iterable, List, Sequence
 
 from asl_det.errors import UserError
 from asl_det.preflight.annotations import check_annotations
+from asl_det.preflight.cached_features import check_features
 from asl_det.preflight.checkpoints import check_checkpoints
 from asl_det.preflight.classes import check_classes
 from asl_det.preflight.evaluators import check_evaluators
-from asl_det.preflight.features import check_features
 from asl_det.preflight.finding import IGNORE, Finding, Report, collect, guarded
 from asl_det.preflight.images import check_images
 from asl_det.preflight.input_size import check_input_size
 from asl_det.preflight.keys import check_parts, check_top_keys, check_types
 from asl_det.preflight.model import check_model
-from asl_det.preflight.places import check_data_files, check_outputs
+from asl_det.preflight.one_sample import check_samples
+from asl_det.preflight.paths import check_data_files, check_outputs
 from asl_det.preflight.resume import check_resume, check_schedule
 from asl_det.preflight.run import Run
-from asl_det.preflight.sample import check_samples
 from asl_det.preflight.settings import (
     check_losses,
     check_saved,

@@ -8,15 +8,14 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
+from asl_det.config.walk import open_wrappers, wrapped
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import shorten
-from asl_det.multilabel.datasets.files import read_json
-from asl_det.preflight.contents import Contents, Known
-from asl_det.preflight.finding import Finding
-from asl_det.preflight.inspect import annotation_file, inspect, is_local
-from asl_det.preflight.run import SPLITS, Run, open_wrappers, wrapped
-from asl_det.preflight.walk import METRICS, lookup
-from asl_det.registry import type_name
+from asl_det.files.reading import read_json
+from asl_det.multilabel.datasets.dataset import shorten
+from asl_det.preflight.annotations import annotation_file, inspect, is_local
+from asl_det.preflight.finding import Contents, Finding, Known
+from asl_det.preflight.run import SPLITS, Run
+from asl_det.registry import METRICS, lookup, type_name
 
 SEPARATE = ("give evaluator=dict(type='MultiDatasetsEvaluator', metrics=[one of each data set], "
             'dataset_prefixes=[...]), which judges each data set by its own')

@@ -9,9 +9,10 @@ from typing import Any, Dict
 
 from mmengine.dataset import BaseDataset, Compose
 
-from asl_det.preflight.contents import Contents
-from asl_det.preflight.inspect import inspect, is_local
-from asl_det.preflight.run import Run, path_of, wrapped
+from asl_det.config.walk import path_of, wrapped
+from asl_det.preflight.annotations import inspect, is_local
+from asl_det.preflight.finding import Contents
+from asl_det.preflight.run import Run
 from asl_det.preflight.steps import Step, build_steps
 from asl_det.registry import DATASETS, without_pipeline
 

@@ -5,8 +5,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from asl_det.files.text import shown
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.table import shown
 
 FEW = 6  # images that stand for a data set
 

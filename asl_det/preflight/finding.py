@@ -3,8 +3,9 @@
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+import numpy as np
 from rich.console import Console
 
 from asl_det.errors import PreflightError, UserError
@@ -34,6 +35,46 @@ class Finding:
 
     def __str__(self) -> str:
         return f'{"error" if self.error else "warning"}: {self.where}: {self.message}'
+
+
+@dataclass
+class Known:
+    """What a COCO json holds, as metrics read it: files by image id, and classes in its order."""
+
+    images: Dict[Any, str]
+    classes: List[str]
+
+
+@dataclass
+class Contents:
+    """What was read from the annotations of one data set, and what is wrong with it.
+
+    Attributes:
+        findings: in the order of the file.
+        images: files as they are opened, folder included.
+        sizes: width and height of the images as the file states them,
+            ``(N, 2)`` float64, NaN where it does not; None where boxes do not
+            depend on it.
+        classes: names in the order of the labels.
+        counts: objects (or images) of each class that a training would use;
+            None where it is not known.
+        known: what a COCO json holds in all.
+        ids: of these the images that the data set yields, by id.
+        masks: what is wrong with the masks, for runs that use them.
+        few: a few of the images with their annotations: the content of a
+            smaller annotation file (a dict of COCO json, a list of names) or
+            a data set; None where there is none.
+    """
+
+    findings: List[Finding] = field(default_factory=list)
+    images: Sequence[str] = ()
+    sizes: Optional[np.ndarray] = None
+    classes: Tuple[str, ...] = ()
+    counts: Optional[np.ndarray] = None
+    known: Optional[Known] = None
+    ids: Optional[Dict[Any, str]] = None
+    masks: Sequence[Finding] = ()
+    few: Any = None
 
 
 @dataclass

@@ -12,13 +12,12 @@ from rich.markup import escape
 from rich.progress import track
 
 from asl_det.errors import UserError
-from asl_det.file_kind import PICTURE, kind_of_bytes
-from asl_det.multilabel.datasets.base import shorten
-from asl_det.multilabel.datasets.files import HEAD, what_it_is
+from asl_det.files.kind import PICTURE, kind_of_bytes
+from asl_det.files.reading import HEAD, what_it_is
+from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.multilabel.loading import LoadImageWithPillow
-from asl_det.preflight.annotations import in_config
+from asl_det.preflight.annotations import image_files, image_folder, in_config, inspect, is_local
 from asl_det.preflight.finding import Finding, guarded
-from asl_det.preflight.inspect import image_files, image_folder, inspect, is_local
 from asl_det.preflight.run import Run
 from asl_det.registry import TRANSFORMS
 

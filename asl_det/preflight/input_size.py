@@ -11,8 +11,7 @@ from asl_det.multilabel.backbones import Backbone, TimmBackbone
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.model import build_part
 from asl_det.preflight.run import Run
-from asl_det.preflight.walk import MODELS, lookup
-from asl_det.registry import TRANSFORMS, is_type
+from asl_det.registry import MODELS, TRANSFORMS, is_type, lookup
 
 Size = Tuple[int, int]
 PHOTOS = ((480, 640), (600, 450))  # height and width of images that go through the pipelines

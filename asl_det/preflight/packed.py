@@ -9,12 +9,13 @@ from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseTTAModel
 from mmengine.registry import FUNCTIONS
 
+from asl_det.config.walk import open_wrappers, wrapped
 from asl_det.multilabel import MultiLabelClassifier
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.run import Run, open_wrappers, wrapped
+from asl_det.preflight.parts import INSIDE
+from asl_det.preflight.run import Run
 from asl_det.preflight.steps import describe
-from asl_det.preflight.walk import INSIDE, METRICS, lookup
-from asl_det.registry import MODELS, type_name
+from asl_det.registry import METRICS, MODELS, lookup, type_name
 
 # What metrics read of every image, and can not do without.
 OF_IMAGES = {'CocoMetric': ('img_id', 'ori_shape'), 'CrowdHumanMetric': ('img_id', 'ori_shape'),

@@ -6,11 +6,12 @@ from typing import Any, Dict, Iterator, Optional
 
 from mmengine.runner import CheckpointLoader
 
+from asl_det.config.literals import read_literals
+from asl_det.config.new_style import plain_types
+from asl_det.config.schedule import schedulers
+from asl_det.config.walk import value_at
 from asl_det.errors import UserError
-from asl_det.identity import NOTHING, differences
-from asl_det.literals import read_literals
-from asl_det.new_style import plain_types
-from asl_det.overrides import schedulers, value_at
+from asl_det.files.identity import NOTHING, differences
 from asl_det.preflight.checkpoints import read
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run

@@ -1,13 +1,13 @@
 """What a preflight looks at: a config, a checkpoint, and what is to be done with them."""
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from asl_det.config.walk import _items, open_wrappers
 from asl_det.registry import DATASETS, without_pipeline
 
 # The data of a config that is read for each purpose.
@@ -115,31 +115,3 @@ class Run:
         return list(_items(place, node))
 
 
-def path_of(dataset: Dict[str, Any], path: str) -> str:
-    """A path of a data set's config, below its ``data_root``."""
-    return path if '://' in path else os.path.join(dataset.get('data_root') or '', path)
-
-
-def open_wrappers(place: str, node: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """The data sets inside RepeatDataset, ConcatDataset and the like, at any depth."""
-    for where, dataset in _items(place, node):
-        inner = wrapped(dataset)
-        if not inner:
-            yield where, dataset
-        for key in inner:
-            yield from open_wrappers(f'{where}.{key}', dataset[key])
-
-
-def wrapped(dataset: Dict[str, Any]) -> List[str]:
-    """Under which keys a data set holds others; none, if it is no wrapper."""
-    return [key for key in ('dataset', 'datasets')
-            if isinstance(dataset.get(key), (dict, list, tuple))]
-
-
-def _items(place: str, node: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """The dicts of a dict or a list of dicts."""
-    if isinstance(node, dict):
-        yield place, node
-    elif isinstance(node, (list, tuple)):
-        for i, item in enumerate(node):
-            yield from _items(f'{place}.{i}', item)

@@ -9,14 +9,13 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
-from asl_det.errors import UserError
+from asl_det.errors import UserError, check_seed
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.keys import kind_of, missing_package
+from asl_det.preflight.parts import Part, parts
 from asl_det.preflight.run import Run
 from asl_det.preflight.signatures import arguments, mentions
-from asl_det.preflight.walk import MODELS, Part, parts
-from asl_det.random_state import check_seed
-from asl_det.registry import type_name
+from asl_det.registry import MODELS, type_name
 
 COCO = re.compile(r'(bbox|segm)_mAP(_50|_75|_s|_m|_l)?|AR@\d+|AR_[sml]@\d+|\w+_precision')
 VOC = re.compile(r'mAP|AP\d\d')

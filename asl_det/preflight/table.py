@@ -7,10 +7,10 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from asl_det.files.reading import MISSING, NUMBER
+from asl_det.files.text import shown
 from asl_det.preflight.finding import Finding
 
-MISSING = object()
-NUMBERS = (int, float)  # not bool
 LARGEST = sys.float_info.max
 
 
@@ -95,16 +95,10 @@ def hashable(value: Any) -> bool:
     return type(value) in (int, float, str)
 
 
-def shown(value: Any, most: int = 60) -> str:
-    """A value of a file in a message."""
-    text = repr(value)
-    return text if len(text) <= most else f'{text[:most]}...'
-
-
 def numbers(values: Sequence[Any]) -> np.ndarray:
     """Float64 ``(N,)``; NaN for what is no number."""
-    if not set(map(type, values)) <= set(NUMBERS):
-        values = [v if type(v) in NUMBERS else np.nan for v in values]
+    if not set(map(type, values)) <= set(NUMBER):
+        values = [v if type(v) in NUMBER else np.nan for v in values]
     try:
         return np.array(values, np.float64)
     except OverflowError:  # whole numbers of hundreds of digits

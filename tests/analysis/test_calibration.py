@@ -13,7 +13,7 @@ from asl_det.analysis.calibration import (
     logits_of,
     reliability,
 )
-from asl_det.analysis.thresholds import splits
+from asl_det.analysis.threshold_choice import splits
 from asl_det.errors import UserError
 
 

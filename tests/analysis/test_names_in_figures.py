@@ -8,10 +8,9 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from asl_det.analysis.curves import plot_run
 from asl_det.analysis.pictures import draw_ranked, plot_images, plot_sheet
-from asl_det.analysis.sweep import plot_sweep
-from asl_det.analysis.training_curves import plot_training
+from asl_det.analysis.training_curves import plot_run, plot_training
+from asl_det.experiments.figures import plot_sweep
 from asl_det.multilabel import MultiLabelSample
 
 # What matplotlib takes for a formula, a broken one, or a label to leave out.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from asl_det.analysis.thresholds import (
+from asl_det.analysis.threshold_choice import (
     Claims,
     Entries,
     Objective,

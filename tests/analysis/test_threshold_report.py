@@ -8,10 +8,10 @@ from scipy.special import expit
 from test_threshold_choice import made_up
 
 from asl_det.analysis.calibration import Calibration
+from asl_det.analysis.threshold_choice import claims_of_labels, count, metrics
 from asl_det.analysis.threshold_report import compare_table, few_positives, plot_report, tune
-from asl_det.analysis.thresholds import claims_of_labels, count, metrics
 from asl_det.errors import UserError
-from asl_det.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds
 
 NAMES = ['cat', 'dog', 'cow', 'bird']
 

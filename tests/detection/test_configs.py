@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from head_trial import build_model, make_small, training_step, try_head
 from mmdet.models.losses import (
     CrossEntropyLoss,
     FocalLoss,
@@ -13,9 +14,8 @@ from mmengine.config import Config
 from torch import nn
 
 from asl_det.detection import swap_losses
-from asl_det.detection.trial import build_model, make_small, training_step, try_head
-from asl_det.hooks.classifier_prior import CLASSIFIERS
 from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel
+from asl_det.training.hooks.classifier_prior import CLASSIFIERS
 
 CONFIGS = sorted(p for p in Path('configs').rglob('*.py')
                  if not {'_base_', 'multilabel'} & set(p.parts))

@@ -3,10 +3,10 @@
 import math
 
 import pytest
+from head_trial import HEADS, NOT_HERE, head_config, try_head
 from mmengine.config import Config
 
-from asl_det.detection.trial import HEADS, NOT_HERE, head_config, try_head
-from asl_det.overrides import type_name
+from asl_det.registry import type_name
 
 SLOW = ('BBoxHead', 'RetinaSepBNHead')  # their networks do not get narrow
 

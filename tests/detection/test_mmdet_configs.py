@@ -5,7 +5,7 @@ import re
 import pytest
 from processes import python
 
-from asl_det.datasets.digits import make_digits
+from asl_det.data.digits import make_digits
 
 # What sets the size of training images, per kind of pipeline, below the data set.
 RESIZE = ['pipeline.2.scale=(160,160)']

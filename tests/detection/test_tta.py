@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from asl_det.datasets.digits import make_digits
+from asl_det.data.digits import make_digits
 from asl_det.detection.tta import use_tta
 from asl_det.engine import load_config
 from asl_det.errors import UserError

@@ -14,8 +14,8 @@ from tiny_networks import photo
 
 from asl_det.errors import UserError
 from asl_det.inference.demo import build_page, find_examples, serve
+from asl_det.inference.infer import build_inferencer
 from asl_det.inference.opening import open_checkpoint
-from asl_det.inference.run import build_inferencer
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 

@@ -15,9 +15,10 @@ from PIL import Image
 from tiny_networks import CLASSES, classifier_config, photo, save
 
 from asl_det.errors import UserError
-from asl_det.inference import run, sources
+from asl_det.inference import infer as pictures
+from asl_det.inference import sources
+from asl_det.inference.infer import infer
 from asl_det.inference.pipeline import UnreadableError
-from asl_det.inference.run import infer
 from asl_det.inference.sources import Picture, find_pictures
 from asl_det.inference.store import Store
 
@@ -98,20 +99,20 @@ def test_a_killed_run_goes_on_where_it_was(classifier, folder, tmp_path, monkeyp
     (folder / 'notes.txt').unlink()
     whole = infer(None, classifier, [str(folder)], out=tmp_path / 'whole', device='cpu')
     computed.clear()
-    draw = run.MultiLabelInferencer.picture
+    draw = pictures.MultiLabelInferencer.picture
 
     def stop(self, *args):
         if computed:
             raise KeyboardInterrupt
         return draw(self, *args)
 
-    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', stop)
+    monkeypatch.setattr(pictures.MultiLabelInferencer, 'picture', stop)
     said = command(monkeypatch, classifier, folder, '--out', out, '--batch-size', 1)
     assert 'the same command again goes on' in said
     assert len(content(out)[0]) == 1 and computed == ['a.jpg']
     with open(out / 'predictions.jsonl', 'a') as file:
         file.write('{"path": "half a li')  # of a process that was killed while it wrote
-    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', draw)
+    monkeypatch.setattr(pictures.MultiLabelInferencer, 'picture', draw)
     assert command(monkeypatch, classifier, folder, '--out', out) == 1  # cut.jpg
     assert computed == ['a.jpg', 'sub/a.jpg']
     assert content(out) == content(whole.folder)
@@ -236,16 +237,16 @@ def test_a_video_goes_on_under_another_spelling_of_its_path(classifier, video, t
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'link.avi').symlink_to('clip.avi')
     (tmp_path / 'linked').symlink_to('.')
-    draw = run.MultiLabelInferencer.picture
+    draw = pictures.MultiLabelInferencer.picture
 
     def stop(self, *args):
         if len(computed) == 3:
             raise KeyboardInterrupt
         return draw(self, *args)
 
-    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', stop)
+    monkeypatch.setattr(pictures.MultiLabelInferencer, 'picture', stop)
     command(monkeypatch, classifier, 'clip.avi', '--out', 'out', '--batch-size', 1)
-    monkeypatch.setattr(run.MultiLabelInferencer, 'picture', draw)
+    monkeypatch.setattr(pictures.MultiLabelInferencer, 'picture', draw)
     assert command(monkeypatch, classifier, spelling.format(tmp_path), '--out', 'out') == 0
     assert computed == [0, 1, 2, 3, 4]
     drawn, = (tmp_path / 'out/pictures').glob('*.mp4')
@@ -330,7 +331,7 @@ def test_mistakes_are_told_in_a_line(arguments, what, classifier, tmp_path, monk
 
 
 def test_a_folder_in_use_is_refused(classifier, folder, tmp_path):
-    from asl_det.identity import hold
+    from asl_det.files.identity import hold
     with hold(tmp_path / 'out'), pytest.raises(UserError, match='in use by another process'):
         infer(None, classifier, [str(folder)], out=tmp_path / 'out', device='cpu')
 

@@ -13,7 +13,7 @@ from asl_det.errors import UserError
 from asl_det.inference import MultiLabelInferencer
 from asl_det.inference.detection import DetInferencer
 from asl_det.inference.pipeline import UnreadableError
-from asl_det.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds
 
 
 @pytest.fixture(scope='module')

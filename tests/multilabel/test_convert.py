@@ -17,8 +17,8 @@ from asl_det import engine
 from asl_det.errors import UserError
 from asl_det.inference import MultiLabelInferencer
 from asl_det.inference.convert import THRESHOLD, classifier_config, convert
+from asl_det.inference.infer import build_inferencer
 from asl_det.inference.opening import open_checkpoint
-from asl_det.inference.run import build_inferencer
 
 NAMES = {i: f'class {i}' for i in range(80)}
 

@@ -29,7 +29,7 @@ PIPELINE = [dict(type='LoadImageFromFile', imdecode_backend='pillow'),
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    monkeypatch.setattr('asl_det.multilabel.datasets.base.print_log',
+    monkeypatch.setattr('asl_det.multilabel.datasets.dataset.print_log',
                         lambda text, **kwargs: lines.append(text))
     return lines
 
@@ -224,7 +224,7 @@ def test_one_hot_labels_of_two_classes_are_told_from_indices(tmp_path):
 
 def test_labels_that_may_be_one_hot_are_named_in_the_log(tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr('asl_det.multilabel.datasets.base.print_log',
+    monkeypatch.setattr('asl_det.multilabel.datasets.dataset.print_log',
                         lambda message, **_: told.append(message))
     for rows, classes, says in (([[0, 1], [0, 1]], 'ab', True), ([[0], [0]], 'a', True),
                                 ([[0], []], 'a', False), ([[0, 1], [1]], 'ab', False)):

@@ -9,8 +9,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from PIL import Image
 
+from asl_det.config.identity import run_identity
 from asl_det.errors import UserError
-from asl_det.identity import differences, hold, run_identity
+from asl_det.files.identity import differences, hold
 from asl_det.multilabel import CSVMultiLabelDataset, LoadFeatures
 from asl_det.multilabel.features import cache_features
 from asl_det.multilabel.transforms import feature_path

@@ -162,7 +162,7 @@ def test_mistakes_in_sizes_are_said_with_the_value_to_set():
 
 def test_pip_installed_weights_start_timms_network_at_its_imagenet_outputs():
     backbone = TimmBackbone('tf_efficientnet_lite0', checkpoint=LITE0, match='order')
-    from asl_det.package_weights import load_from_package
+    from asl_det.compat.package_weights import load_from_package
     given = load_from_package(LITE0)
     reference = timm.create_model('tf_efficientnet_lite0').eval()
     reference.load_state_dict(dict(zip(reference.state_dict(), given.values(), strict=True)))

@@ -13,8 +13,8 @@ from asl_det.engine import test as evaluate
 from asl_det.multilabel import MultiLabelMetric
 from asl_det.multilabel.measures import kept
 from asl_det.multilabel.metric import read_scores, write_scores
+from asl_det.multilabel.thresholds import Thresholds
 from asl_det.registry import MODELS
-from asl_det.thresholds import Thresholds
 
 RANKED = ('mAP', 'mAP_weighted', 'mAP_pooled', 'top3_CF1', 'top3_OF1')
 

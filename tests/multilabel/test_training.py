@@ -12,7 +12,7 @@ import pytest
 import torch
 from processes import Started, python, python_twice
 
-from asl_det.datasets.digits import make_digits
+from asl_det.data.digits import make_digits
 
 CONFIG = 'configs/multilabel/resnet18-w16_asl-adaptive_digits.py'
 ENV = dict(os.environ, OMP_NUM_THREADS='1')

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from asl_det.multilabel.transforms import feature_path
-from asl_det.preflight.features import check_features
+from asl_det.preflight.cached_features import check_features
 from asl_det.preflight.finding import collect
 from asl_det.preflight.run import Run
 

@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from toy import Toy, write_config
 
 from asl_det import engine
-from asl_det.datasets.digits import make_digits
+from asl_det.data.digits import make_digits
 from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.preflight.checks import preflight
@@ -362,7 +362,7 @@ def test_space_for_the_checkpoints_to_come_is_asked_for(digits, tmp_path, monkey
 
 
 def test_what_a_checkpoint_takes_is_estimated_within_a_tenth(resumable, digits, tmp_path):
-    from asl_det.preflight.places import checkpoint_bytes
+    from asl_det.preflight.paths import checkpoint_bytes
     cfg = load_config(CLASSIFIER, {'data_root': str(digits)})
     model = build(cfg)
     optimizer = torch.optim.AdamW(model.parameters())

@@ -8,7 +8,7 @@ import pytest
 from coco_files import coco, write
 from mmdet.datasets import CocoDataset
 
-from asl_det.preflight.coco import check_coco_file, read_coco
+from asl_det.preflight.coco_annotations import check_coco_file, read_coco
 from asl_det.preflight.finding import collect
 from asl_det.preflight.table import MISSING
 

@@ -13,15 +13,15 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 from torch.utils.data import Dataset
 
-from asl_det.datasets.digits import make_digits
+from asl_det.data.digits import make_digits
 from asl_det.engine import load_config, train
 from asl_det.errors import PreflightError
 from asl_det.preflight.checks import CHECKS
 from asl_det.preflight.finding import collect
+from asl_det.preflight.one_sample import check_samples
 from asl_det.preflight.run import Run
-from asl_det.preflight.sample import check_samples
-from asl_det.random_state import random_state, set_random_state
 from asl_det.registry import DATASETS, TRANSFORMS
+from asl_det.training.random_state import random_state, set_random_state
 
 CLASSIFIER = str(Path('configs/multilabel/resnet18-w16_asl_digits.py').resolve())
 DETECTOR = str(Path('configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py').resolve())

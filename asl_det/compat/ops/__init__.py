@@ -1,4 +1,4 @@
-"""Stand-ins for mmcv's compiled operators, a file a topic, named as in ``mmcv.ops``.
+"""Stand-ins for mmcv's compiled operators, named as in ``mmcv.ops``.
 
 Names, argument order and in-place results are those that ``mmcv.ops`` of
 mmcv 2.x calls; values and gradients are those of its C++ and CUDA kernels.

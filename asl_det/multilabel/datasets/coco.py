@@ -5,9 +5,9 @@ from typing import Any, List
 from pycocotools.coco import COCO
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
-from asl_det.multilabel.datasets.files import ID, NUMBER, expect_shape
-from asl_det.names import composed
+from asl_det.files.reading import ID, NUMBER, expect_shape
+from asl_det.files.text import composed
+from asl_det.multilabel.datasets.dataset import MultiLabelDataset, Record, Records
 from asl_det.registry import DATASETS, register
 
 # What is read; boxes are not.

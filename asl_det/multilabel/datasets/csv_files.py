@@ -4,9 +4,9 @@ import ast
 from typing import Any, List, Optional, Sequence
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
-from asl_det.multilabel.datasets.files import csv_rows
-from asl_det.names import composed
+from asl_det.files.reading import csv_rows
+from asl_det.files.text import composed
+from asl_det.multilabel.datasets.dataset import MultiLabelDataset, Record, Records
 from asl_det.registry import DATASETS, register
 
 

@@ -5,8 +5,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from mmengine.logging import print_log
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
-from asl_det.multilabel.datasets.files import csv_rows, read_lines
+from asl_det.files.reading import csv_rows, read_lines
+from asl_det.multilabel.datasets.dataset import MultiLabelDataset, Record, Records
 from asl_det.registry import DATASETS, register
 
 COLUMNS = ('ImageID', 'LabelName', 'Confidence')

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from asl_det.errors import UserError
-from asl_det.multilabel.datasets.base import MultiLabelDataset, Record, Records
-from asl_det.multilabel.datasets.files import read_lines
+from asl_det.files.reading import read_lines
+from asl_det.multilabel.datasets.dataset import MultiLabelDataset, Record, Records
 from asl_det.registry import DATASETS, register
 
 

@@ -21,7 +21,7 @@ from asl_det.losses.backends import triton_kernels as kernels  # noqa: E402
 
 COMPILE = '''
 import torch
-from asl_det.analysis.kernel_budget import CASES, CHIPS, count, faults
+from kernel_budget import CASES, CHIPS, count, faults
 from asl_det.losses.backends import triton as backend
 
 found = {}

@@ -1,0 +1,173 @@
+"""Run a network over pictures, draw them, and keep what it says."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+from rich.progress import Progress
+
+from asl_det.compat.weights import hash_weights
+from asl_det.config.identity import data_of
+from asl_det.files.code import code_of
+from asl_det.files.identity import as_plain, hash_file
+from asl_det.files.whole import require_output
+from asl_det.inference.multilabel import MultiLabelInferencer
+from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
+from asl_det.inference.pipeline import UnreadableError, batches, pipeline_of
+from asl_det.inference.sources import Picture, find_pictures, frames, video_facts
+from asl_det.inference.store import Store
+from asl_det.multilabel import MultiLabelClassifier
+from asl_det.multilabel.thresholds import Thresholds
+from asl_det.registry import MODELS
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        done: pictures (and frames) of which results are kept.
+        computed: those of this run.
+        unreadable: a line for every file that could not be read.
+        folder: of drawings, ``predictions.json`` and ``predictions.csv``.
+        left_out: folders of results that lie among the pictures.
+    """
+
+    done: int
+    computed: int
+    unreadable: List[str]
+    folder: Path
+    left_out: Sequence[str] = ()
+
+
+def build_inferencer(opened: Opened, device: Optional[str] = None,
+                     thresholds: Optional[Thresholds] = None) -> Any:
+    """The inferencer for a checkpoint's network: of a classifier, or else of a detector."""
+    kind = opened.cfg.model.get('type')
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, type) and issubclass(kind, MultiLabelClassifier):
+        return MultiLabelInferencer(opened, device=device, thresholds=thresholds)
+    from asl_det.inference.detection import DetInferencer  # imports mmdet's models
+    return DetInferencer(opened, device=device, thresholds=thresholds)
+
+
+def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], *,
+          out: Union[str, Path], thresholds: Optional[Thresholds] = None,
+          top_k: Optional[int] = None, device: Optional[str] = None, batch_size: int = 8,
+          partial: bool = False, anew: bool = False) -> Summary:
+    """Predict, draw and keep every picture that is asked for and not finished.
+
+    Args:
+        config: None for the one in the checkpoint.
+        checkpoint: file or URL.
+        inputs: files, folders, patterns, videos or URLs.
+        out: folder for the results.
+        thresholds: by default those that the checkpoint or the config has.
+        top_k: of a classifier, how many classes are listed and drawn besides
+            those that are predicted (10); of a detector, how many boxes at
+            most (all).
+        device: e.g. 'cuda:0'.
+        batch_size: pictures of one shape that are computed together.
+        partial: see :func:`open_checkpoint`.
+        anew: put results that were made with something else aside.
+
+    Raises:
+        UserError: for a checkpoint, config, input or folder that can not be
+            used; not for a picture that can not be read.
+    """
+    require_output(out, folder=True)
+    pictures, left_out = find_pictures(inputs, out)
+    opened = open_checkpoint(config, checkpoint, partial)
+    inferencer = build_inferencer(opened, device, thresholds)
+    with Store(out, _made_with(opened, thresholds, top_k), anew) as store:
+        summary = _Run(inferencer, store, top_k, batch_size).over(pictures)
+    return replace(summary, left_out=left_out)
+
+
+def _made_with(opened: Opened, thresholds: Optional[Thresholds],
+               top_k: Optional[int]) -> Dict[str, Any]:
+    """What decides about the result of a picture."""
+    content, pipeline = opened.cfg.to_dict(), pipeline_of(opened.cfg)
+    path = os.path.expanduser(opened.source)
+    thresholds = thresholds or opened.thresholds
+    # Behind a URL, as in a file, other weights may come to lie.
+    return as_plain(dict(
+        checkpoint=hash_file(path) if os.path.isfile(path) else
+        f'{opened.source}, weights {hash_weights(opened.weights)}',
+        classes=opened.classes, config=dict(model=content['model'], pipeline=pipeline),
+        data=data_of(dict(model=content['model'],
+                          test_dataloader=dict(dataset=dict(pipeline=pipeline))), {}),
+        top_k=top_k, thresholds=thresholds and thresholds.to_dict(), code=code_of(content)))
+
+
+class _Run:
+
+    def __init__(self, inferencer: Any, store: Store, top_k: Optional[int],
+                 batch_size: int) -> None:
+        self.inferencer = inferencer
+        self.store = store
+        self.top_k = top_k
+        self.batch_size = batch_size
+        self.unreadable: List[str] = []
+        self.computed = 0
+
+    def over(self, pictures: Sequence[Picture]) -> Summary:
+        total = sum(video_facts(p)[0] if p.is_video else 1 for p in pictures)
+        try:
+            with Progress() as self.progress:
+                self.task = self.progress.add_task('pictures', total=total)
+                for batch in batches(self._todo(pictures), self.batch_size):
+                    self._compute(batch)
+            for picture in pictures:
+                if picture.is_video:
+                    self._assemble(picture)
+        finally:  # also of a run that is interrupted
+            inferencer = self.inferencer
+            self.store.finish(inferencer.as_json, inferencer.as_rows)
+        return Summary(sum(1 for _ in self.store.records()), self.computed, self.unreadable,
+                       self.store.folder)
+
+    def _todo(self, pictures: Sequence[Picture]) -> Iterator[Dict[str, Any]]:
+        """Inputs of the network, with ``origin``: picture, frame and image in BGR."""
+        for picture in pictures:
+            try:
+                for frame, source in frames(picture) if picture.is_video else [(None, None)]:
+                    if self.store.has(picture, frame):
+                        self.progress.advance(self.task)
+                        continue
+                    pipeline = self.inferencer.pipeline
+                    loaded = pipeline.load(picture.path if source is None else source)
+                    yield dict(pipeline.prepare(loaded), origin=(picture, frame, loaded['img']))
+            except UnreadableError as error:
+                self.unreadable.append(str(error))
+                self.progress.advance(self.task)
+
+    def _compute(self, batch: List[Dict[str, Any]]) -> None:
+        origins: List[Tuple[Picture, Optional[int], np.ndarray]] = [i.pop('origin') for i in batch]
+        samples = self.inferencer.forward(self.inferencer.collate_fn(batch))
+        for (picture, frame, image), sample in zip(origins, samples, strict=True):
+            result = self.inferencer.result(sample, self.top_k)
+            drawn = self.inferencer.picture(image, sample, self.top_k)
+            self.store.add(picture, frame, drawn, result)
+            self.computed += 1
+            self.progress.advance(self.task)
+
+    def _assemble(self, picture: Picture) -> None:
+        """A video of the drawn frames, if one is missing or older than a frame."""
+        folder = self.store.folder
+        drawn = [folder / record['drawn'] for record in self.store.of(picture)]
+        target = folder / self.store.drawn_name(picture)
+        if not drawn or (target.exists() and target.stat().st_mtime_ns
+                         >= max(p.stat().st_mtime_ns for p in drawn)):
+            return
+        height, width = cv2.imread(str(drawn[0])).shape[:2]
+        partial = target.with_name(f'{target.stem}.partial.mp4')
+        video = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*'mp4v'),
+                                video_facts(picture)[1], (width, height))
+        for path in sorted(drawn):
+            video.write(cv2.imread(str(path)))
+        video.release()
+        partial.replace(target)

@@ -1,0 +1,170 @@
+"""From which score a class is predicted: one number, or a ``thresholds.json``."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Union
+
+from mmengine.runner import CheckpointLoader
+
+from asl_det.errors import UserError
+from asl_det.files.text import composed
+from asl_det.files.whole import save_whole, write_whole
+
+KEYS = ('global', 'classes', 'temperature', 'bias', 'source')
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds of scores, and how logits become scores.
+
+    A class is predicted where ``sigmoid(logit / temperature + bias)`` reaches
+    its threshold; that is decided on the logits, as a sigmoid in float32 is 1
+    from 17 upwards. As json: ``{"global": 0.5, "classes": {"cat": 0.43},
+    "temperature": 1.3, "bias": -0.2, "source": {...}}``, all but ``global``
+    optional.
+
+    Attributes:
+        default: in [0, 1], of the classes that ``classes`` does not name;
+            ``global`` in json.
+        classes: thresholds in [0, 1] by the name of the class.
+        temperature: above 0.
+        bias: added to the scaled logit.
+        source: what they were chosen on, for the reader.
+    """
+
+    default: float
+    classes: Mapping[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    bias: float = 0.0
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether scores are others than those of the network."""
+        return (self.temperature, self.bias) != (1.0, 0.0)
+
+    def of(self, classes: Sequence[str]) -> List[float]:
+        """One threshold for each of these classes, in their order.
+
+        Raises:
+            UserError: if a class is named that is not among them.
+        """
+        own = {composed(name): value for name, value in self.classes.items()}
+        known = list(map(composed, classes))
+        unknown = [name for name in own if name not in known]
+        if unknown:
+            raise UserError(f'thresholds name {", ".join(unknown[:8])}, which the network does not '
+                            f'know; its classes are {", ".join(list(classes)[:8])}'
+                            f'{", ..." if len(classes) > 8 else ""}: tune them for this network')
+        return [own.get(name, self.default) for name in known]
+
+    def on_logits(self, classes: Sequence[str]) -> List[float]:
+        """The same as :meth:`of`, for the network's own logits; infinite for 0 and 1."""
+        return [(logit(t) - self.bias) * self.temperature for t in self.of(classes)]
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The content of the json file."""
+        content = {'global': self.default, 'classes': dict(self.classes),
+                   'temperature': self.temperature, 'bias': self.bias}
+        return {**content, 'source': dict(self.source)} if self.source else content
+
+    @classmethod
+    def from_dict(cls, content: Any, where: str) -> 'Thresholds':
+        """Read what json holds.
+
+        Args:
+            content: as above.
+            where: it comes from, for errors.
+
+        Raises:
+            UserError: for anything else, with the key.
+        """
+        if not isinstance(content, dict) or 'global' not in content:
+            raise UserError(f'{where}: expected an object with "global", the threshold of classes '
+                            'that "classes" does not name')
+        unknown = [key for key in content if key not in KEYS]
+        if unknown:
+            raise UserError(f'{where}: unknown {", ".join(map(repr, unknown))}; known are '
+                            f'{", ".join(KEYS)}')
+        classes, source = content.get('classes', {}), content.get('source', {})
+        for key, value in (('classes', classes), ('source', source)):
+            if not isinstance(value, dict):
+                raise UserError(f'{where}: {key} is {value!r}; expected an object')
+        temperature = _number(content.get('temperature', 1.0), f'{where}: temperature')
+        if temperature <= 0:
+            raise UserError(f'{where}: temperature is {temperature}; expected a number above 0')
+        return cls(probability(content['global'], f'{where}: global'),
+                   {name: probability(value, f'{where}: class {name!r}')
+                    for name, value in classes.items()},
+                   temperature, _number(content.get('bias', 0.0), f'{where}: bias'), source)
+
+    @classmethod
+    def load(cls, path: Union[str, Path]) -> 'Thresholds':
+        """Read a ``thresholds.json``.
+
+        Raises:
+            UserError: if there is no such file, or it holds something else.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding='utf-8'))
+        except OSError as error:
+            raise UserError(f'thresholds {path} can not be read ({error.strerror}): give a number '
+                            'from 0 to 1, or the path of a thresholds.json') from error
+        except ValueError as error:
+            raise UserError(f'{path} is no json: {error}') from error
+        return cls.from_dict(content, str(path))
+
+    @classmethod
+    def parse(cls, text: str) -> 'Thresholds':
+        """What a command line gives: a number, or the path of a file."""
+        try:
+            number = float(text)
+        except ValueError:
+            return cls.load(text)
+        return cls(probability(number, 'threshold'))
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write a ``thresholds.json``."""
+        write_whole(path, json.dumps(self.to_dict(), indent=2) + '\n')
+
+    def save_in_checkpoint(self, path: Union[str, Path]) -> None:
+        """Write them into the meta of a checkpoint, where inference finds them.
+
+        All else in it stays, so that a training can be resumed from it.
+
+        Raises:
+            UserError: if it is no file with a meta, or of other classes.
+        """
+        if not Path(path).is_file():
+            raise UserError(f'checkpoint {path} is no file here: thresholds are written into files')
+        content = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+        meta = content.get('meta') if isinstance(content, dict) else None
+        if not isinstance(meta, dict) or 'state_dict' not in content:
+            raise UserError(f'checkpoint {path} has no meta to put thresholds in: convert it with '
+                            'tools/convert_checkpoint.py, or give thresholds.json beside it')
+        known = {k.lower(): v for k, v in (meta.get('dataset_meta') or {}).items()}
+        if known.get('classes'):
+            self.of(known['classes'])
+        meta['thresholds'] = self.to_dict()
+        save_whole(content, path)
+
+
+def logit(p: float) -> float:
+    """Infinite where no probability between 0 and 1 is given."""
+    return math.log(p) - math.log1p(-p) if 0 < p < 1 else math.copysign(math.inf, p - 0.5)
+
+
+def probability(value: Any, where: str) -> float:
+    """A number from 0 to 1; ``where`` is for the error."""
+    value = _number(value, where)
+    if not 0 <= value <= 1:
+        raise UserError(f'{where} is {value}; expected a number from 0 to 1')
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise UserError(f'{where} is {value!r}; expected a number')
+    return float(value)
