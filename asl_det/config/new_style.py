@@ -23,6 +23,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import Registry
 from torch import nn
 
+from asl_det.compat.old_names import new_name
 from asl_det.errors import UserError
 
 PACKAGES = ('asl_det', 'mmengine', 'mmcv', *MODULE2PACKAGE)
@@ -109,6 +110,7 @@ def find_registered(text: str) -> Optional[Registered]:
     are the same.
     """
     path, _, name = text.rpartition('.')
+    path = new_name(path) or path
     found = _by_path().get((path.split('.')[0], name))
     return found if found and f'{found.kind.__module__}.'.startswith(f'{path}.') else None
 
