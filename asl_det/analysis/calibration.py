@@ -3,7 +3,7 @@
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from asl_det.errors import UserError
 
@@ -32,7 +32,7 @@ def logits_of(scores: np.ndarray) -> np.ndarray:
         raise UserError(f'scores go from {scores.min():g} to {scores.max():g}: expected '
                         'probabilities')
     scores = np.clip(scores, 2.0**-149, 1 - 2.0**-25)
-    return np.log(scores) - np.log1p(-scores)
+    return logit(scores)
 
 
 def fit_calibration(logits: np.ndarray, hits: np.ndarray, bias: bool) -> Optional[Calibration]:

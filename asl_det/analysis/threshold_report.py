@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from asl_det.analysis.calibration import (
     Calibration,
@@ -27,7 +27,6 @@ from asl_det.analysis.threshold_choice import (
     splits,
 )
 from asl_det.errors import UserError
-from asl_det.multilabel.thresholds import logit
 
 CALIBRATIONS = {'none': None, 'temperature': False, 'bias': True}  # with a bias?
 MACRO_F1 = Objective('macro-f1')

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
@@ -18,6 +18,7 @@ from asl_det.config.walk import open_wrappers
 from asl_det.errors import UserError
 from asl_det.files.code import code_of
 from asl_det.files.identity import as_plain, hash_file
+from asl_det.files.nested import nodes
 from asl_det.files.records import FEATURES
 from asl_det.registry import DATASETS, lookup, without_pipeline
 
@@ -92,36 +93,34 @@ def _short(path: str) -> str:
     return short if same else path
 
 
-def _files(node: Any, root: str = '') -> Iterator[str]:
-    """The files that values of a config name, as they are or under a data_root."""
+def _texts(node: Any, root: str = '', skip: Callable[[str], bool] = lambda key: False
+           ) -> Iterator[Tuple[str, str]]:
+    """Every text of a config but for those under keys to skip, and the ``data_root`` around it."""
     if isinstance(node, dict):
         root = node.get('data_root') or root
-        for value in node.values():
-            yield from _files(value, root)
-    elif isinstance(node, (list, tuple)):
+        node = [value for key, value in node.items() if not skip(key)]
+    if isinstance(node, (list, tuple)):
         for value in node:
-            yield from _files(value, root)
-    elif isinstance(node, str) and node.startswith('package://'):
-        with contextlib.suppress(UserError):  # whoever loads it says what is missing
-            yield str(file_in_package(node))
+            yield from _texts(value, root, skip)
     elif isinstance(node, str) and '\n' not in node:
-        for path in {node, os.path.join(root, node)}:
+        yield node, root
+
+
+def _files(content: Dict[str, Any]) -> Iterator[str]:
+    """The files that values of a config name, as they are or under a data_root."""
+    for text, root in _texts(content):
+        if text.startswith('package://'):
+            with contextlib.suppress(UserError):  # whoever loads it says what is missing
+                yield str(file_in_package(text))
+        for path in {text, os.path.join(root, text)}:
             yield from (p for p in (path, os.path.join(path, FEATURES)) if os.path.isfile(p))
 
 
-def _folders(node: Any, root: str = '') -> Iterator[str]:
+def _folders(content: Dict[str, Any]) -> Iterator[str]:
     """The folders that are read, besides those of the images: of masks, of a text model, ..."""
-    if isinstance(node, dict):
-        root = node.get('data_root') or root
-        for key, value in node.items():
-            if key not in PLACES and not key.startswith('out'):
-                yield from _folders(value, root)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _folders(value, root)
-    elif isinstance(node, str) and '\n' not in node:
-        paths = {node} if '/' in node or os.sep in node else set()
-        paths |= {os.path.join(root, node)} if root and node else set()
+    for text, root in _texts(content, skip=lambda key: key in PLACES or key.startswith('out')):
+        paths = {text} if '/' in text or os.sep in text else set()
+        paths |= {os.path.join(root, text)} if root and text else set()
         # Cached features go by their record.
         yield from (p for p in paths if os.path.isdir(p) and not _holds_results(p)
                     and not os.path.isfile(os.path.join(p, FEATURES)))
@@ -148,21 +147,16 @@ def _files_of_samples(dataset: Dict[str, Any]) -> Optional[List[str]]:
             texts: Set[str] = set()
             for i in range(len(data)):
                 # Of the base class: what the others add is no file and may be large.
-                texts.update(_texts(BaseDataset.get_data_info(data, i)))
+                texts.update(text for _, text in nodes(
+                    BaseDataset.get_data_info(data, i), enter=lambda node: not _is_numbers(node))
+                    if isinstance(text, str))
     except Exception:  # what a reader fails with is said where it trains
         return None
     return sorted(text for text in texts if os.path.isfile(text))
 
 
-def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, dict):
-        for value in node.values():
-            yield from _texts(value)
-    elif isinstance(node, (list, tuple)) and node and not isinstance(node[0], (int, float)):
-        for value in node:
-            yield from _texts(value)
+def _is_numbers(node: Any) -> bool:
+    return isinstance(node, (list, tuple)) and bool(node) and isinstance(node[0], (int, float))
 
 
 def _holds_results(folder: str) -> bool:

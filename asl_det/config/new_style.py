@@ -25,6 +25,7 @@ from torch import nn
 
 from asl_det.compat.old_names import new_name
 from asl_det.errors import UserError
+from asl_det.files.nested import INTO, dicts, rebuilt
 
 PACKAGES = ('asl_det', 'mmengine', 'mmcv', *MODULE2PACKAGE)
 # mmcv and mmdet look these up themselves, by their bare names or as functions and classes.
@@ -95,12 +96,8 @@ def plain_types(node: Any, scope: str = 'mmdet') -> Any:
         node: dicts and lists of any depth.
         scope: the default scope of the config.
     """
-    if isinstance(node, dict):
-        return {key: _named(value, scope) if key in TYPES and _is_foreign(value)
-                else plain_types(value, scope) for key, value in dict.items(node)}
-    if isinstance(node, (list, tuple)):
-        return type(node)(plain_types(value, scope) for value in node)
-    return node
+    return rebuilt(node, lambda key, value: _named(value, scope)
+                   if key in TYPES and _is_foreign(value) else INTO)
 
 
 def find_registered(text: str) -> Optional[Registered]:
@@ -136,15 +133,9 @@ def texts(path: Union[str, Path]) -> str:
 
 def _types(node: Any) -> Iterator[Any]:
     """The types in a config, and imports among its variables."""
-    if isinstance(node, dict):
-        for key, value in dict.items(node):
-            if key in TYPES or isinstance(value, Lazy):
-                yield value
-            else:
-                yield from _types(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _types(value)
+    for _, part in dicts(node):
+        yield from (value for key, value in dict.items(part)
+                    if key in TYPES or isinstance(value, Lazy))
 
 
 def _is_foreign(kind: Any) -> bool:

@@ -2,15 +2,15 @@
 
 import inspect
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
 from asl_det.config.schedule import _check_learning_rate, _length, set_length, set_lr
-from asl_det.config.walk import value_at
 from asl_det.errors import UserError
+from asl_det.files.nested import INTO, dicts, nodes, rebuilt, value_at
 from asl_det.registry import OPTIM_WRAPPERS
 
 SPLITS = ('train', 'val', 'test')
@@ -77,7 +77,7 @@ def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
 def set_data_root(cfg: Config, root: str) -> None:
     """Move the data sets of a config, and all paths in them and in evaluators, to ``root``."""
     parts = [f'{split}_{part}' for split in SPLITS for part in ('dataloader', 'evaluator')]
-    found = {node['data_root'].rstrip('/') for part in parts for node in _dicts(cfg.get(part))
+    found = {node['data_root'].rstrip('/') for part in parts for _, node in dicts(cfg.get(part))
              if node.get('data_root')}
     if len(found) != 1:
         raise UserError(f'--data-root {root}: the data sets of the config have '
@@ -93,7 +93,8 @@ def set_data_root(cfg: Config, root: str) -> None:
 
     for part in parts:
         if cfg.get(part):
-            cfg[part] = _map_strings(cfg[part], move)
+            cfg[part] = rebuilt(cfg[part], lambda key, value: move(value)
+                                if isinstance(value, str) else INTO)
     if 'data_root' in cfg:
         cfg.data_root = new
 
@@ -107,7 +108,7 @@ def set_classes(cfg: Config, classes: Sequence[str]) -> None:
     names = [classes] if isinstance(classes, str) else [str(name) for name in classes]
     if len(set(names)) != len(names):
         raise UserError(f'classes={",".join(names)}: a name stands twice')
-    numbers = [node['num_classes'] for node in _dicts(_without_rpn(cfg.get('model')))
+    numbers = [node['num_classes'] for _, node in dicts(_without_rpn(cfg.get('model')))
                if isinstance(node.get('num_classes'), int)
                and not isinstance(node['num_classes'], bool)]
     # Beside others, 1 is of a part that knows no classes.
@@ -117,11 +118,11 @@ def set_classes(cfg: Config, classes: Sequence[str]) -> None:
                         + (f'several num_classes ({", ".join(map(str, sorted(found)))})' if found
                            else 'no num_classes') + ': give each with --cfg-options')
     old = found.pop()
-    for node in _dicts(_without_rpn(cfg.model)):
+    for _, node in dicts(_without_rpn(cfg.model)):
         if node.get('num_classes') == old and not isinstance(node['num_classes'], bool):
             node['num_classes'] = len(names)
     for split in SPLITS:
-        for node in _dicts(cfg.get(f'{split}_dataloader')):
+        for _, node in dicts(cfg.get(f'{split}_dataloader')):
             if 'ann_file' in node:
                 node['metainfo'] = dict(classes=tuple(names))
 
@@ -210,42 +211,11 @@ def _check_read(cfg: Config, key: str) -> None:
                         f'{", ".join(sorted(READ_IN[name]))}')
 
 
-def _dicts(node: Any) -> Iterator[Dict[str, Any]]:
-    if isinstance(node, dict):
-        yield node
-    if isinstance(node, (dict, list, tuple)):
-        for value in node.values() if isinstance(node, dict) else node:
-            yield from _dicts(value)
-
-
-def _map_strings(node: Any, change: Callable[[str], str]) -> Any:
-    if isinstance(node, str):
-        return change(node)
-    if isinstance(node, dict):
-        # Of a ConfigDict the items of a dict: an import that is put off stays so.
-        return type(node)({key: _map_strings(value, change) for key, value in dict.items(node)})
-    if isinstance(node, (list, tuple)):
-        return type(node)(_map_strings(value, change) for value in node)
-    return node
-
-
 def _places(cfg: Config, value: Any) -> List[str]:
     """The keys that are read and hold ``value``; numbers are too common to tell."""
-    found: List[str] = []
     if isinstance(value, dict):
         value = {key: inner for key, inner in value.items() if key != '_delete_'}
-
-    def walk(node: Any, where: str) -> None:
-        if node == value:
-            found.append(where)
-        elif isinstance(node, dict):
-            for key, inner in node.items():
-                walk(inner, f'{where}.{key}')
-        elif isinstance(node, (list, tuple)):
-            for i, inner in enumerate(node):
-                walk(inner, f'{where}.{i}')
-
-    if isinstance(value, (str, dict, list, tuple)):
-        for name in READ & set(cfg):
-            walk(cfg[name], name)
-    return sorted(found)
+    if not isinstance(value, (str, dict, list, tuple)):
+        return []
+    return sorted(where for name in READ & set(cfg) for where, node in nodes(
+        cfg[name], name, lambda node: node != value) if node == value)

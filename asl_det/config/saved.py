@@ -15,6 +15,7 @@ from mmengine.utils import import_modules_from_strings
 from asl_det.config.literals import read_literals
 from asl_det.config.new_style import OPERATORS, PACKAGES, TYPES, plain_types
 from asl_det.errors import UserError
+from asl_det.files.nested import dicts
 
 ADVICE = 'if you trust it, give its config file: tools/infer.py CONFIG CHECKPOINT ...'
 # Not registered: operators, and parts of FPG, which mmdet looks up itself.
@@ -68,35 +69,22 @@ def _import(custom: Any, source: str) -> None:
 
 def _pipelines(node: Any) -> Iterator[Any]:
     """The pipelines of a data set, in any wrapper."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == 'pipeline':
-                yield value
-            else:
-                yield from _pipelines(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _pipelines(value)
+    return (part['pipeline'] for _, part in dicts(node) if 'pipeline' in part)
 
 
 def _check(node: Any, source: str) -> None:
     """Refuse a ``type`` that is not registered, and arguments that name code."""
-    if isinstance(node, dict):
+    for _, part in dicts(node):
         for key in TYPES:
-            if key in node:
-                _require_registered(node[key], source)
-        if node.get('padding_mode', 'zeros') not in PADDING:
-            _require_registered(node['padding_mode'], source)
-        scope = node.get('_scope_', 'mmdet')
-        named = [key for key in REFUSED_KEYS if key in node]
+            if key in part:
+                _require_registered(part[key], source)
+        if part.get('padding_mode', 'zeros') not in PADDING:
+            _require_registered(part['padding_mode'], source)
+        scope = part.get('_scope_', 'mmdet')
+        named = [key for key in REFUSED_KEYS if key in part]
         if scope not in PACKAGES or named:
             what = ', '.join(named) or f'_scope_={str(scope)[:80]!r}'
             raise UserError(f'the config in checkpoint {source} has {what}: {ADVICE}')
-        for value in node.values():
-            _check(value, source)
-    elif isinstance(node, (list, tuple, set)):
-        for value in node:
-            _check(value, source)
 
 
 def _require_registered(name: Any, source: str) -> None:

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from asl_det.errors import UserError
+from asl_det.files.nested import dicts
 from asl_det.registry import is_type, type_name
 
 # The lengths of a training that mmengine's loops know.
@@ -199,16 +200,6 @@ def _check_learning_rate(cfg: Config, options: Dict[str, Any]) -> None:
 
 def schedulers(cfg: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """Every scheduler's dotted key and dict, of all optimizers."""
-
-    def walk(node: Any, where: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
-        if isinstance(node, dict):
-            if 'type' in node:
-                yield where, node
-            else:
-                for key, value in node.items():
-                    yield from walk(value, f'{where}.{key}')
-        elif isinstance(node, (list, tuple)):
-            for i, value in enumerate(node):
-                yield from walk(value, f'{where}.{i}')
-
-    return walk(cfg.get('param_scheduler'), 'param_scheduler')
+    return ((where, part) for where, part in dicts(cfg.get('param_scheduler'), 'param_scheduler',
+                                                   lambda node: 'type' not in node)
+            if 'type' in part)

@@ -1,7 +1,15 @@
-"""Where things stand in a config."""
+"""What stands where in a config: data sets inside wrappers, weights that a network loads."""
 
+import copy
 import os
 from typing import Any, Dict, Iterator, List, Tuple
+
+from asl_det.files.nested import INTO, OUT, dicts, rebuilt
+from asl_det.registry import is_type
+
+# Arguments of networks that name weights.
+WEIGHTS = ('checkpoint', 'pretrained', 'weights', 'checkpoint_path')
+WEIGHTS_OF_TIMM = ('pretrained_cfg', 'pretrained_cfg_overlay')
 
 
 def path_of(dataset: Dict[str, Any], path: str) -> str:
@@ -11,7 +19,7 @@ def path_of(dataset: Dict[str, Any], path: str) -> str:
 
 def open_wrappers(place: str, node: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:
     """The data sets inside RepeatDataset, ConcatDataset and the like, at any depth."""
-    for where, dataset in _items(place, node):
+    for where, dataset in outermost(node, place):
         inner = wrapped(dataset)
         if not inner:
             yield where, dataset
@@ -25,20 +33,20 @@ def wrapped(dataset: Dict[str, Any]) -> List[str]:
             if isinstance(dataset.get(key), (dict, list, tuple))]
 
 
-def _items(place: str, node: Any) -> Iterator[Tuple[str, Dict[str, Any]]]:
-    """The dicts of a dict or a list of dicts."""
-    if isinstance(node, dict):
-        yield place, node
-    elif isinstance(node, (list, tuple)):
-        for i, item in enumerate(node):
-            yield from _items(f'{place}.{i}', item)
+def outermost(node: Any, place: str) -> Iterator[Tuple[str, Dict[str, Any]]]:
+    """A dict, or those of a list of dicts, with their dotted keys."""
+    return dicts(node, place, lambda part: not isinstance(part, dict))
 
 
-def value_at(cfg: Any, key: str) -> Any:
-    """The value of a dotted key, None where there is none."""
-    for name in key.split('.'):
-        if isinstance(cfg, (list, tuple)) and name.isdigit() and int(name) < len(cfg):
-            cfg = cfg[int(name)]
-        else:
-            cfg = cfg.get(name) if hasattr(cfg, 'get') else None
-    return cfg
+def without_weights(node: Any) -> Any:
+    """A copy of a config of a network that loads no checkpoint."""
+    return copy.deepcopy(rebuilt(node, lambda key, value: OUT if is_pretrained(key, value)
+                                 else INTO))
+
+
+def is_pretrained(key: Any, value: Any) -> bool:
+    """Whether a key of a network's config names weights that it loads."""
+    if key == 'init_cfg':
+        return is_type(value, 'Pretrained', 'PretrainedInit')
+    # torchvision's weights are a name, timm's may be a dict.
+    return key in WEIGHTS and isinstance(value, (str, bool)) or key in WEIGHTS_OF_TIMM

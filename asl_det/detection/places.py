@@ -1,10 +1,12 @@
-"""Where a config has classification losses, and which of them a sigmoid loss can replace."""
+"""Where a config has classification losses, and which heads predict by softmax or by sigmoid."""
 
 import inspect
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import ConfigDict
 
+from asl_det.config.signatures import arguments, mentions
+from asl_det.files.nested import dicts
 from asl_det.registry import MODELS, type_name
 
 SOFT_LOSSES = ('QualityFocalLoss', 'VarifocalLoss')
@@ -47,14 +49,13 @@ def find_losses(model: Dict[str, Any]) -> List[Place]:
     import mmdet.models  # noqa: F401  registers the heads
 
     return [Place(path, head, key, loss, *_kind(path, head, key, loss))
-            for path, head, key, loss in _walk(model, '')]
+            for path, head, key, loss in _walk(model)]
 
 
 def ancestry(node: Dict[str, Any]) -> Tuple[str, ...]:
     """Names of the class of a config and of those it is derived from."""
     kind = node.get('type')
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    return tuple(c.__name__ for c in inspect.getmro(found)) if inspect.isclass(found) else ()
+    return bases(MODELS.get(kind) if isinstance(kind, str) else kind)
 
 
 def takes_sigmoid(loss: Dict[str, Any]) -> bool:
@@ -64,40 +65,30 @@ def takes_sigmoid(loss: Dict[str, Any]) -> bool:
     found = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
     if found is None:
         return False
-    parameter = inspect.signature(found.__init__).parameters.get('use_sigmoid')
-    return parameter is not None and parameter.default is True
+    return getattr(arguments(found)[0].get('use_sigmoid'), 'default', None) is True
 
 
-def _walk(node: Any, path: str) -> Iterator[Tuple[str, Dict[str, Any], str, Dict[str, Any]]]:
-    if isinstance(node, dict):
+def _walk(model: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any], str, Dict[str, Any]]]:
+    losses: List[int] = []  # nothing inside them is one
+    for path, node in dicts(model, enter=lambda node: id(node) not in losses):
+        if id(node) in losses:
+            continue
         if 'type' in node and 'loss_cls' not in node:
             default = _default_loss(node)
             if default is not None:
                 yield _join(path, 'loss_cls'), node, 'loss_cls', default
         for key, value in node.items():
             if isinstance(value, dict) and 'loss' in str(key) and 'type' in value:
+                losses.append(id(value))
                 yield _join(path, key), node, key, value
-            else:
-                yield from _walk(value, _join(path, key))
-    elif isinstance(node, (list, tuple)):
-        for i, value in enumerate(node):
-            yield from _walk(value, _join(path, i))
 
 
 def _default_loss(head: Dict[str, Any]) -> Optional[ConfigDict]:
     """The classification loss that a head takes where its config names none."""
-    kind = head['type']
-    found = MODELS.get(kind) if isinstance(kind, str) else kind
-    for cls in inspect.getmro(found) if inspect.isclass(found) else ():
-        if '__init__' not in vars(cls):
-            continue
-        parameters = inspect.signature(cls.__init__).parameters
-        if 'loss_cls' in parameters:
-            default = parameters['loss_cls'].default
-            return ConfigDict(default) if isinstance(default, dict) else None
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            return None  # it hands none on
-    return None
+    kind = MODELS.get(head['type']) if isinstance(head['type'], str) else head['type']
+    parameter = arguments(kind)[0].get('loss_cls') if inspect.isclass(kind) else None
+    default = getattr(parameter, 'default', None)
+    return ConfigDict(default) if isinstance(default, dict) else None
 
 
 def _kind(path: str, head: Dict[str, Any], key: str,
@@ -133,5 +124,27 @@ def _kind(path: str, head: Dict[str, Any], key: str,
     return ('centerness' if rated else 'dense'), ''
 
 
-def _join(path: str, key: Any) -> str:
+def is_softmax_head(kind: Any) -> bool:
+    """mmdet's heads of regions that have C + 1 channels whatever the loss says."""
+    return 'BBoxHead' in bases(kind) and not mentions(kind, r'loss_cls\.use_sigmoid') \
+        and 'SABLHead' not in bases(kind)
+
+
+def is_sigmoid_place(kind: Any, key: str) -> bool:
+    """Whether a class takes the sigmoid of what the loss under a key gets, whatever the loss."""
+    names = bases(kind)
+    if key in ('loss_centerness', 'loss_obj', 'loss_conf', 'loss_iou'):
+        return True
+    if 'MultiLabelClassifier' in names or ('Head' in names and 'num_classes' in
+                                           arguments(kind)[0] and key == 'loss'):
+        return True
+    return key == 'loss_cls' and bool({'YOLOXHead', 'YOLOV3Head'} & set(names))
+
+
+def bases(kind: Any) -> Tuple[str, ...]:
+    """Names of a class and of those it is derived from."""
+    return tuple(c.__name__ for c in inspect.getmro(kind)) if inspect.isclass(kind) else ()
+
+
+def _join(path: str, key: str) -> str:
     return f'{path}.{key}' if path else str(key)

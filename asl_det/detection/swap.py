@@ -1,7 +1,6 @@
 """Another classification loss in any config, in memory."""
 
 import difflib
-import inspect
 import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from asl_det import losses
 from asl_det.config.new_style import as_data
+from asl_det.config.signatures import arguments
 from asl_det.detection.places import Place, ancestry, find_losses, takes_sigmoid
 from asl_det.detection.presets import DEFAULT_KINDS, KINDS, PRESETS, Preset, prior_over
 from asl_det.errors import UserError
@@ -161,14 +161,14 @@ def _presets(loss: str) -> Dict[str, Preset]:
         raise UserError(f'--loss {loss}: {_nearest(loss, known, show=list(PRESETS))}, or the name '
                         'of a registered loss')
     preset: Preset = dict(type=loss)
-    if 'use_sigmoid' in _parameters(loss):  # heads read it from the config
+    if 'use_sigmoid' in arguments(MODELS.get(loss))[0]:  # heads read it from the config
         preset['use_sigmoid'] = takes_sigmoid(preset)
     return dict.fromkeys(KINDS, preset)
 
 
 def _replacement(place: Place, preset: Preset, loss: str, options: Dict[str, Any]) -> Replacement:
     new = dict(preset, type=_our_type(preset['type']))
-    known = _parameters(new['type'])
+    known = arguments(MODELS.get(new['type']))[0]
     kept = {key: place.loss[key] for key in KEPT if key in place.loss}
     for key in kept:
         if key not in known:
@@ -251,20 +251,6 @@ def _set_hooks(cfg: Config, swaps: List[Replacement]) -> None:
     if any(swap.new.get('adaptive') for swap in swaps):  # under mmdet's own tools/train.py too
         cfg.default_hooks = dict(cfg.get('default_hooks') or {},
                                  adaptive_gamma=dict(type='AdaptiveGammaHook'))
-
-
-def _parameters(kind: str) -> List[str]:
-    """Names of the arguments of a registered loss, with those that it hands on."""
-    names: List[str] = []
-    for cls in inspect.getmro(MODELS.get(kind)):
-        if '__init__' not in vars(cls):
-            continue
-        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        names += [p.name for p in parameters
-                  if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in names]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return names
 
 
 def _our_type(name: str) -> str:

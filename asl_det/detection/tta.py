@@ -6,6 +6,7 @@ from typing import Any, Dict, Iterator
 from mmengine.config import Config, ConfigDict
 
 from asl_det.errors import UserError
+from asl_det.files.nested import dicts
 from asl_det.registry import is_type, type_name
 
 # Where the config has none: mirrored pictures beside the pictures.
@@ -47,12 +48,5 @@ def use_tta(cfg: Config) -> None:
 
 def _with_pipeline(node: Any) -> Iterator[Dict[str, Any]]:
     """The data sets of a loader, in any wrapper."""
-    if isinstance(node, dict):
-        if 'pipeline' in node:
-            yield node
-        else:
-            for value in node.values():
-                yield from _with_pipeline(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _with_pipeline(value)
+    return (part for _, part in dicts(node, enter=lambda part: 'pipeline' not in part)
+            if 'pipeline' in part)

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scipy.special import expit, logit
 
 from asl_det.analysis.style import COLOURS, LINES, save
 from asl_det.errors import UserError
@@ -75,8 +76,7 @@ def assumed_scores(positives: np.ndarray, negatives: np.ndarray, separation: flo
     chosen = rng.choice(len(prior), entries, p=share)
     target = rng.random(entries) < prior[chosen]
     ratio = separation**2 * (target - 0.5) + separation * rng.standard_normal(entries)
-    logit = ratio + np.log(prior[chosen] / (1 - prior[chosen]))
-    return 1 / (1 + np.exp(-logit)), target.astype(np.int8)
+    return expit(ratio + logit(prior[chosen])), target.astype(np.int8)
 
 
 def assumed_ranges(positives: np.ndarray, negatives: np.ndarray, *,
@@ -207,9 +207,9 @@ def best_probability(posterior: np.ndarray, gamma_neg: float, clip: float) -> np
         logits, torch.full_like(logits, y), gamma_pos=0.0, gamma_neg=gamma_neg, clip=clip
     ).squeeze(1).numpy() for y in (1.0, 0.0))
     grid = np.linspace(-16, 16, 801)
-    q = 1 / (1 + np.exp(-grid[:, None]))
+    q = expit(grid[:, None])
     best = logits[np.argmin(q * cost_pos + (1 - q) * cost_neg, axis=1), 0].sigmoid().numpy()
-    return np.interp(np.log(posterior / (1 - posterior)), grid, best)
+    return np.interp(logit(posterior), grid, best)
 
 
 def plot_balance(records: List[Dict[str, Any]], out: Union[str, Path],

@@ -22,6 +22,7 @@ import torch
 import torchvision
 from mmcv.utils import ext_loader
 
+from asl_det.files.nested import nodes
 from asl_det.files.whole import sha256_of
 from asl_det.version import __version__
 
@@ -162,16 +163,11 @@ def _roots(content: Dict[str, Any]) -> List[str]:
 
 
 def _texts(node: Any) -> Iterator[str]:
-    if isinstance(node, dict):
-        for value in node.values():
-            yield from _texts(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            yield from _texts(value)
-    elif isinstance(node, str):
-        yield node
-    elif hasattr(node, '__qualname__'):
-        yield f'{node.__module__}.{node.__qualname__}'
+    for _, value in nodes(node):
+        if isinstance(value, str):
+            yield value
+        elif hasattr(value, '__qualname__'):
+            yield f'{value.__module__}.{value.__qualname__}'
 
 
 def _spec(name: str) -> Any:

@@ -5,13 +5,14 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Unio
 import numpy as np
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
+from scipy.special import logit
 from torch import nn
 
 from asl_det.errors import UserError
 from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.inference.pipeline import Source, batches
 from asl_det.multilabel import MultiLabelClassifier, MultiLabelSample
-from asl_det.multilabel.thresholds import Thresholds, logit
+from asl_det.multilabel.thresholds import Thresholds
 
 TOP_K = 10  # classes that are told, predicted or not
 

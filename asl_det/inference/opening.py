@@ -13,16 +13,15 @@ from torch import Tensor, nn
 
 from asl_det.compat.weights import load_weights, require_checkpoint, weights_of
 from asl_det.config.saved import saved_config
+from asl_det.config.walk import without_weights
 from asl_det.engine import load_config
 from asl_det.errors import UserError
+from asl_det.files.nested import INTO, OUT, rebuilt
 from asl_det.inference.pipeline import InferencePipeline
 from asl_det.multilabel.thresholds import Thresholds
-from asl_det.registry import DATASETS, is_type
+from asl_det.registry import DATASETS
 
 ConfigLike = Union[str, os.PathLike, Config, Dict[str, Any]]
-# What fetches weights, or says how they start: all come from the checkpoint.
-PRETRAINED = ('init_cfg', 'pretrained', 'checkpoint', 'checkpoint_path', 'pretrained_cfg',
-              'pretrained_cfg_overlay')
 
 
 @dataclass
@@ -96,7 +95,9 @@ def open_checkpoint(config: Optional[ConfigLike], checkpoint: str,
         raise UserError('a checkpoint that lacks weights needs the config that names them: '
                         'tools/infer.py CONFIG CHECKPOINT ... --partial')
     if not partial:
-        _without_pretrained(cfg.model)
+        # Nor initial values: all come from the checkpoint.
+        cfg.model = rebuilt(without_weights(cfg.model),
+                            lambda key, value: OUT if key == 'init_cfg' else INTO)
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     thresholds = meta.get('thresholds')
@@ -126,19 +127,6 @@ def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:
     palette = found.get('palette')
     fits = isinstance(palette, (list, tuple)) and len(palette) >= len(classes)
     return dict(classes=tuple(classes), palette=palette if fits else 'random')
-
-
-def _without_pretrained(node: Any) -> None:
-    if isinstance(node, dict):
-        for key in PRETRAINED:
-            node.pop(key, None)
-        if is_type(node, 'TorchvisionBackbone'):
-            node.pop('weights', None)
-        for value in node.values():
-            _without_pretrained(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _without_pretrained(value)
 
 
 class FromCheckpoint:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader
+from scipy.special import logit
 from torch import Tensor
 
 from asl_det.compat.weights import load_weights, weights_of
@@ -11,7 +12,7 @@ from asl_det.errors import UserError
 from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
-from asl_det.multilabel.thresholds import Thresholds, logit, probability
+from asl_det.multilabel.thresholds import Thresholds, probability
 from asl_det.registry import MODELS, register
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
+from scipy.special import logit
 from torch import Tensor, nn
 
 from asl_det.errors import UserError
@@ -203,7 +204,3 @@ def check_prior(prior: Optional[float]) -> Optional[float]:
     if prior is not None and not 0 < prior < 1:
         raise UserError(f'prior={prior}: expected a probability between 0 and 1, or None')
     return prior
-
-
-def logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))

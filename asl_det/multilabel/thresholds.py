@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Union
 
 from mmengine.runner import CheckpointLoader
+from scipy.special import logit
 
 from asl_det.errors import UserError
 from asl_det.files.text import composed
@@ -62,7 +63,7 @@ class Thresholds:
 
     def on_logits(self, classes: Sequence[str]) -> List[float]:
         """The same as :meth:`of`, for the network's own logits; infinite for 0 and 1."""
-        return [(logit(t) - self.bias) * self.temperature for t in self.of(classes)]
+        return [float(logit(t) - self.bias) * self.temperature for t in self.of(classes)]
 
     def to_dict(self) -> Dict[str, Any]:
         """The content of the json file."""
@@ -149,11 +150,6 @@ class Thresholds:
             self.of(known['classes'])
         meta['thresholds'] = self.to_dict()
         save_whole(content, path)
-
-
-def logit(p: float) -> float:
-    """Infinite where no probability between 0 and 1 is given."""
-    return math.log(p) - math.log1p(-p) if 0 < p < 1 else math.copysign(math.inf, p - 0.5)
 
 
 def probability(value: Any, where: str) -> float:

@@ -8,16 +8,17 @@ from torch import Tensor
 
 from asl_det.compat.package_weights import load_from_package
 from asl_det.compat.weights import COUNTER, require_checkpoint, weights_of
+from asl_det.config.walk import is_pretrained
 from asl_det.errors import UserError
 from asl_det.files.text import composed
 from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.preflight.classes import class_names
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.model import build_model, build_part, is_pretrained
+from asl_det.preflight.model import build_model, build_part
 from asl_det.preflight.parts import parts
 from asl_det.preflight.run import Run
 from asl_det.registry import MODELS
-from asl_det.training.hooks.load_weights import take_weights
+from asl_det.training.hooks.load_weights import classes_of, in_another_order, take_weights
 
 
 class Named(NamedTuple):
@@ -134,12 +135,9 @@ def _fits_part(named: Named, weights: Dict[str, Tensor]) -> Iterator[Finding]:
 
 def _fits_classes(run: Run, named: Named, content: Any) -> Iterator[Finding]:
     """What the checkpoint was trained on, as mmengine notes it, is what it is used on."""
-    meta = content.get('meta') if isinstance(content, dict) else None
-    noted = (meta or {}).get('dataset_meta') or {}
-    trained = noted.get('classes', noted.get('CLASSES'))
-    if not trained or isinstance(trained, str):
+    trained = classes_of(content.get('meta') if isinstance(content, dict) else None)
+    if not trained:
         return
-    trained = [composed(name) for name in trained]
     for place, dataset in run.splits():
         names = class_names(run, place, dataset)
         if not names or isinstance(names, str):
@@ -152,11 +150,8 @@ def _fits_classes(run: Run, named: Named, content: Any) -> Iterator[Finding]:
                           'it was trained with, or start a new training from it with load_from',
                           error=not run.partial)
         elif names != trained and set(names) == set(trained):
-            i = next(i for i, name in enumerate(names) if name != trained[i])
-            yield Finding('order of classes', named.where, f'it was trained with the classes in '
-                          f'another order than {place} has them: class {i} was {trained[i]!r}, '
-                          f'and is {names[i]!r}: give metainfo=dict(classes=...) in the order of '
-                          f'the training ({shorten(trained, 6)})')
+            yield Finding('order of classes', named.where,
+                          in_another_order(trained, names, place))
         elif names != trained:
             other = [n for n in names if n not in trained]
             yield Finding('other classes', named.where, f'it was trained on other classes than '

@@ -6,13 +6,14 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
-from asl_det.config.walk import path_of, value_at
+from asl_det.config.signatures import arguments
+from asl_det.config.walk import path_of
 from asl_det.errors import UserError
+from asl_det.files.nested import value_at
 from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.parts import parts
 from asl_det.preflight.run import Run
-from asl_det.preflight.signatures import arguments
 from asl_det.registry import DATASETS, MODELS, is_type, lookup, type_name
 
 # Heads whose channels are not the classes of the data: proposals, maps of stuff, identities.

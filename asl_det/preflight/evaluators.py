@@ -10,6 +10,7 @@ import numpy as np
 
 from asl_det.config.walk import open_wrappers, wrapped
 from asl_det.errors import UserError
+from asl_det.files.nested import dicts
 from asl_det.files.reading import read_json
 from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.preflight.annotations import annotation_file, inspect, is_local
@@ -135,14 +136,9 @@ def _same_meta(run: Run, parts: Sequence[Part], ignored: List[str]) -> Iterator[
 
 def _ignored(node: Any) -> Iterator[str]:
     """The ``ignore_keys`` of the wrappers of a data set."""
-    if isinstance(node, dict):
-        keys = node.get('ignore_keys') or () if wrapped(node) else ()
+    for _, part in dicts(node):
+        keys = part.get('ignore_keys') or () if wrapped(part) else ()
         yield from [keys] if isinstance(keys, str) else keys
-        for key in wrapped(node):
-            yield from _ignored(node[key])
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _ignored(child)
 
 
 def _differ(one: Any, other: Any) -> bool:

@@ -11,10 +11,10 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch.utils.data import DataLoader
 
 from asl_det.config.options import READ, READ_IN
+from asl_det.config.signatures import arguments, mentions, misfit
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.parts import Part, parts
 from asl_det.preflight.run import Run
-from asl_det.preflight.signatures import arguments, mentions, misfit
 from asl_det.registry import REGISTRIES
 
 ALWAYS = {'type', '_scope_', '_delete_'}

@@ -1,18 +1,18 @@
 """The network of a config, built to be looked at."""
 
-import copy
 from typing import Any, Dict, Iterator, Optional
 
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from asl_det.config.walk import WEIGHTS, is_pretrained, without_weights
 from asl_det.errors import DownloadError
+from asl_det.files.nested import dicts
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
-from asl_det.registry import MODELS, is_type
+from asl_det.registry import MODELS
 
 NO_GROUP = 'process group has not been initialized'  # of a layer that wants a launcher, MMSyncBN
-NOT_LOADED = ('checkpoint', 'pretrained', 'weights')
 
 
 def check_model(run: Run) -> Iterator[Finding]:
@@ -48,27 +48,7 @@ def build_part(node: Dict[str, Any]) -> Optional[nn.Module]:
         return None
 
 
-def without_weights(node: Any) -> Any:
-    """A copy of a config of a network that loads no checkpoint."""
-    if isinstance(node, dict):
-        kept = {k: without_weights(v) for k, v in node.items() if not is_pretrained(k, v)}
-        return type(node)(kept)
-    if isinstance(node, (list, tuple)):
-        return type(node)(without_weights(v) for v in node)
-    return copy.deepcopy(node)
-
-
-def is_pretrained(key: str, value: Any) -> bool:
-    """Whether a key of a network's config names weights that it loads."""
-    if key == 'init_cfg':
-        return is_type(value, 'Pretrained', 'PretrainedInit')
-    # torchvision's weights are a name
-    return key in NOT_LOADED and isinstance(value, (str, bool))
-
-
 def _asks_for_weights(node: Any) -> bool:
     """Whether an argument of a class names weights; ``init_cfg`` is read after building."""
-    if isinstance(node, dict):
-        return any(k in NOT_LOADED and is_pretrained(k, v) or _asks_for_weights(v)
-                   for k, v in node.items())
-    return isinstance(node, (list, tuple)) and any(map(_asks_for_weights, node))
+    return any(key in WEIGHTS and is_pretrained(key, value)
+               for _, part in dicts(node) for key, value in part.items())

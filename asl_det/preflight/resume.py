@@ -9,9 +9,9 @@ from mmengine.runner import CheckpointLoader
 from asl_det.config.literals import read_literals
 from asl_det.config.new_style import plain_types
 from asl_det.config.schedule import schedulers
-from asl_det.config.walk import value_at
 from asl_det.errors import UserError
 from asl_det.files.identity import NOTHING, differences
+from asl_det.files.nested import INTO, OUT, rebuilt, value_at
 from asl_det.preflight.checkpoints import read
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.run import Run
@@ -163,16 +163,13 @@ def check_schedule(run: Run) -> Iterator[Finding]:
 
 def _plain(node: Any) -> Any:
     """Plain values, as json knows them, without what does not count."""
-    text = json.dumps(_counted(plain_types(node)), default=str)
+    text = json.dumps(rebuilt(plain_types(node), _counted), default=str)
     return json.loads(text, parse_constant=str)  # nan != nan
 
 
-def _counted(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {k: SAME.get(type_name(v), type_name(v)) if k == 'type' else _counted(v)
-                for k, v in node.items() if k not in PASSED}
-    if isinstance(node, (set, frozenset)):
-        node = sorted(node, key=repr)
-    if isinstance(node, (list, tuple)):
-        return [_counted(v) for v in node]
-    return node
+def _counted(key: Any, value: Any) -> Any:
+    if key in PASSED:
+        return OUT
+    if key == 'type':
+        return SAME.get(type_name(value), type_name(value))
+    return sorted(value, key=repr) if isinstance(value, (set, frozenset)) else INTO

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from asl_det.config.walk import _items, open_wrappers
+from asl_det.config.walk import open_wrappers, outermost
 from asl_det.registry import DATASETS, without_pipeline
 
 # The data of a config that is read for each purpose.
@@ -49,7 +49,7 @@ class Run:
         found: List[Tuple[str, Dict[str, Any]]] = []
         for split in SPLITS[self.purpose]:
             loader = self.cfg.get(f'{split}_dataloader')
-            for place, node in _items(f'{split}_dataloader', loader):
+            for place, node in outermost(loader, f'{split}_dataloader'):
                 if all(node != other for _, other in found):
                     found.append((place, node))
         return found
@@ -70,7 +70,7 @@ class Run:
     def data_sets(self, split: str) -> List[Tuple[str, Dict[str, Any]]]:
         """The same for one split, used or not, with its repetitions."""
         key = f'{split}_dataloader'
-        return [found for place, loader in _items(key, self.cfg.get(key))
+        return [found for place, loader in outermost(self.cfg.get(key), key)
                 for found in open_wrappers(f'{place}.dataset', loader.get('dataset'))]
 
     def load(self, place: str, dataset: Dict[str, Any], lazy: bool = False) -> Any:
@@ -112,6 +112,6 @@ class Run:
         place, node = f'{split}_evaluator', self.cfg.get(f'{split}_evaluator')
         if isinstance(node, dict) and 'metrics' in node:
             place, node = f'{place}.metrics', node['metrics']
-        return list(_items(place, node))
+        return list(outermost(node, place))
 
 

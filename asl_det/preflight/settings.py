@@ -1,6 +1,5 @@
 """Values that fit their arguments, but not the run: sizes, lengths, losses, what is saved."""
 
-import inspect
 import re
 import traceback
 from dataclasses import replace
@@ -9,12 +8,13 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import torch
 from torch import nn
 
+from asl_det.config.signatures import arguments, mentions
+from asl_det.detection.places import is_sigmoid_place, is_softmax_head
 from asl_det.errors import UserError, check_seed
 from asl_det.preflight.finding import Finding
 from asl_det.preflight.keys import kind_of, missing_package
 from asl_det.preflight.parts import Part, parts
 from asl_det.preflight.run import Run
-from asl_det.preflight.signatures import arguments, mentions
 from asl_det.registry import MODELS, type_name
 
 COCO = re.compile(r'(bbox|segm)_mAP(_50|_75|_s|_m|_l)?|AR@\d+|AR_[sml]@\d+|\w+_precision')
@@ -113,33 +113,16 @@ def _activation(run: Run, part: Part, owner: Part, key: str) -> Iterator[Finding
                       f'add use_sigmoid=True to {part.name}')
     if sigmoid:
         answers = getattr(part.kind, 'custom_activation', False)  # as the head asks
-        if key == 'loss_cls' and not answers and _is_softmax_head(owner.kind):
+        if key == 'loss_cls' and not answers and is_softmax_head(owner.kind):
             yield Finding('sigmoid loss in a softmax place', where, f'{owner.name} predicts with '
                           f'softmax and a background channel, and {part.name} has '
                           'use_sigmoid=True: give RoIAsymmetricLoss, or a softmax loss '
                           '(use_sigmoid=False, AsymmetricLossSingleLabel)')
         return
-    if _is_sigmoid_place(owner.kind, key):
+    if is_sigmoid_place(owner.kind, key):
         yield Finding('softmax loss in a sigmoid place', where, f'{part.name} has use_sigmoid='
                       f'False, but {owner.name} takes the sigmoid of every output: set '
                       'use_sigmoid=True, or use AsymmetricLoss')
-
-
-def _is_softmax_head(kind: Any) -> bool:
-    """mmdet's heads of regions that have C + 1 channels whatever the loss says."""
-    names = {c.__name__ for c in inspect.getmro(kind)} if inspect.isclass(kind) else set()
-    return 'BBoxHead' in names and not mentions(kind, r'loss_cls\.use_sigmoid') \
-        and 'SABLHead' not in names
-
-
-def _is_sigmoid_place(kind: Any, key: str) -> bool:
-    names = {c.__name__ for c in inspect.getmro(kind)} if inspect.isclass(kind) else set()
-    if key in ('loss_centerness', 'loss_obj', 'loss_conf', 'loss_iou'):
-        return True
-    if 'MultiLabelClassifier' in names or ('Head' in names and 'num_classes' in
-                                           arguments(kind)[0] and key == 'loss'):
-        return True
-    return key == 'loss_cls' and bool(names & {'YOLOXHead', 'YOLOV3Head'})
 
 
 def check_values(run: Run) -> Iterator[Finding]:

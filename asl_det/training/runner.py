@@ -12,6 +12,7 @@ from mmengine.registry import MODEL_WRAPPERS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.nn.parallel import DistributedDataParallel
 
+from asl_det.config.signatures import arguments
 from asl_det.registry import METRICS, lookup
 from asl_det.training.hooks.pictures import DrawnSafely
 from asl_det.training.processes import join_processes
@@ -79,7 +80,7 @@ def ask_for_files(cfg: Config, out: Path) -> List[Optional[str]]:
         The beginning of the names for each metric; None where it writes none.
     """
     nodes = list(_metrics(cfg.get('test_evaluator')))
-    able = [any(ARGUMENT in _arguments(parent) for parent in inspect.getmro(_class(node)))
+    able = [any(ARGUMENT in arguments(parent)[0] for parent in inspect.getmro(_class(node)))
             for node in nodes]
     prefix, several = str(out.with_suffix('')), sum(able) > 1
     prefixes: List[Optional[str]] = []
@@ -87,7 +88,7 @@ def ask_for_files(cfg: Config, out: Path) -> List[Optional[str]]:
         place = f'{prefix}.{sum(able[:number + 1])}' if several else prefix
         prefixes.append(place if able[number] else None)
         # A child may hand it on, or fix the arguments of its parent.
-        if able[number] and _takes(_class(node)):
+        if able[number] and ARGUMENT in arguments(_class(node))[0]:
             node[ARGUMENT] = place
     return prefixes
 
@@ -119,21 +120,6 @@ def _metrics(node: Any) -> Iterator[Dict[str, Any]]:
 def _class(node: Dict[str, Any]) -> type:
     kind = lookup(METRICS, node) if node.get('type') else None
     return kind if inspect.isclass(kind) else object
-
-
-def _arguments(kind: type) -> Dict[str, inspect.Parameter]:
-    return dict(inspect.signature(kind.__init__).parameters) if '__init__' in vars(kind) else {}
-
-
-def _takes(kind: type) -> bool:
-    """Whether a call with the argument does not fail, as far as signatures say."""
-    for parent in inspect.getmro(kind):
-        arguments = _arguments(parent)
-        if ARGUMENT in arguments:
-            return True
-        if arguments and all(a.kind != a.VAR_KEYWORD for a in arguments.values()):
-            return False
-    return False
 
 
 def _is(node: Dict[str, Any], kind: type) -> bool:

@@ -354,9 +354,9 @@ def test_places_that_can_not_be_written_are_said(digits, weights, save, tmp_path
 
 
 def test_space_for_the_checkpoints_to_come_is_asked_for(digits, tmp_path, monkeypatch):
-    from asl_det.preflight import places
-    usage = places.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(places.shutil, 'disk_usage', lambda path: usage._replace(free=1_000_000))
+    from asl_det.preflight import paths
+    usage = paths.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(paths.shutil, 'disk_usage', lambda path: usage._replace(free=1_000_000))
     said = check(CLASSIFIER, digits, purpose='train', work_dir=str(tmp_path / 'run'))
     assert re.search(r'0.00 GB are free, but the checkpoints to come take about 0.0\d GB', said)
 

@@ -1,4 +1,4 @@
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -51,18 +51,26 @@ class LoadWeightsHook(Hook):
 
     def _check_classes(self, meta: Dict[str, Any], dataset: Any) -> None:
         """Scores of another order of classes would look like those of a bad network."""
-        learned = (meta.get('dataset_meta') or {}).get('classes')
-        asked = getattr(dataset, 'metainfo', {}).get('classes')
-        if not learned or not asked:
-            return
-        learned, asked = list(map(composed, learned)), list(map(composed, asked))
-        if learned == asked:
-            return
-        if sorted(learned) == sorted(asked):
-            place = next(i for i, name in enumerate(learned) if name != asked[i])
-            raise UserError(f'checkpoint {self.source} has the classes of the data set in another '
-                            f'order: number {place} is {learned[place]}, not {asked[place]}; give '
-                            'the order with test_dataloader.dataset.metainfo.classes')
+        trained = classes_of(meta)
+        names = list(map(composed, getattr(dataset, 'metainfo', {}).get('classes') or ()))
+        if trained != names and sorted(trained) == sorted(names):
+            raise UserError(f'checkpoint {self.source}: '
+                            + in_another_order(trained, names, 'test_dataloader.dataset'))
+
+
+def classes_of(meta: Any) -> List[str]:
+    """The classes that a network was trained on, as mmengine and mmdet 2 note them in ``meta``."""
+    noted = (meta if isinstance(meta, dict) else {}).get('dataset_meta') or {}
+    trained = noted.get('classes', noted.get('CLASSES')) or ()
+    return [] if isinstance(trained, str) else list(map(composed, trained))
+
+
+def in_another_order(trained: List[str], names: List[str], place: str) -> str:
+    """What is wrong with a data set at ``place`` that has the same classes in another order."""
+    i = next(i for i, name in enumerate(names) if name != trained[i])
+    return (f'it was trained with the classes in another order than {place} has them: class {i} '
+            f'was {trained[i]!r}, and is {names[i]!r}: give metainfo=dict(classes=...) in the '
+            f'order of the training ({", ".join(trained[:6])}{", ..." if trained[6:] else ""})')
 
 
 def take_weights(model: nn.Module, checkpoint: Any, source: str, purpose: str,
