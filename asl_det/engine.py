@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from asl_det.compat.weights import unwrap
 from asl_det.config.new_style import as_data
 from asl_det.config.options import apply_options, use_amp, without_amp
-from asl_det.config.reading import import_modules, read_config
+from asl_det.config.read import import_modules, read_config
 from asl_det.config.schedule import (
     check_one_cycle,
     drop_empty_schedules,
@@ -50,7 +50,7 @@ def load_config(path: str, options: Optional[Dict[str, Any]] = None, *,
     """Read a config, with options of the command line in it.
 
     Args:
-        path: see :func:`asl_det.config.reading.read_config`.
+        path: see :func:`asl_det.config.read.read_config`.
         options: dotted keys and values that override the config's;
             ``data_root``, ``max_epochs`` and ``lr`` reach every place that
             depends on them, see :func:`asl_det.config.options.apply_options`;

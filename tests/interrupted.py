@@ -15,7 +15,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import Dataset
 
-import asl_det.training.hooks.pictures
+import asl_det.training.hooks.drawing
 from asl_det import engine
 from asl_det.losses import AsymmetricLoss
 from asl_det.registry import DATASETS, HOOKS, METRICS, MODELS
@@ -181,7 +181,7 @@ def train(cfg, work_dir, **kwargs):
     cfg = copy.deepcopy(cfg)
     cfg.experiment_name = str(uuid.uuid4())
     with pytest.MonkeyPatch.context() as patch:  # most of the time of so short a training
-        patch.setattr(asl_det.training.hooks.pictures, 'draw_curves', lambda work_dir: None)
+        patch.setattr(asl_det.training.hooks.drawing, 'draw_curves', lambda work_dir: None)
         return engine.train(cfg, work_dir=str(work_dir), **kwargs)
 
 

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import asl_det  # noqa: F401  makes mmdet.models importable
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 from asl_det.files.code import versions
 from asl_det.files.reading import read_json

@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.registry import init_default_scope
 
-from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
+from asl_det.commands.command_line import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import load_config
 from asl_det.files.whole import require_output
 from asl_det.multilabel.features import cache_features

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import List
 
 from asl_det.analysis.pictures import plot_images
-from asl_det.commands.arguments import (
+from asl_det.commands.command_line import (
     add_config_arguments,
     add_num_classes,
     config_options,

@@ -9,7 +9,7 @@ import logging
 from head_trial import HEADS, check_heads
 from rich.progress import track
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.detection.presets import KINDS
 from asl_det.files.whole import require_output, write_whole
 

@@ -6,7 +6,7 @@
 
 import argparse
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 from asl_det.files.reading import read_lines
 from asl_det.inference.convert import convert

@@ -5,7 +5,7 @@
 
 import argparse
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.inference.demo import build_page, find_examples, serve
 from asl_det.inference.infer import build_inferencer
 from asl_det.inference.opening import open_checkpoint

@@ -5,7 +5,7 @@
 
 import argparse
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.data.coco_json import hold_out
 
 

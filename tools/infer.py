@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 from asl_det.inference.infer import infer
 from asl_det.multilabel.thresholds import Thresholds

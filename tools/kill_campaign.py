@@ -28,7 +28,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
+from asl_det.commands.command_line import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError
 from asl_det.training.run_folder import LAST

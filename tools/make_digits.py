@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.data.digits import PRESETS, make_digits
 
 

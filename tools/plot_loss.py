@@ -4,7 +4,7 @@ import argparse
 import math
 
 from asl_det.analysis.loss_curves import plot_gradients, plot_losses
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 from asl_det.files.whole import require_output
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from asl_det.analysis.training_curves import plot_training
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from asl_det.analysis.style import files_of
-from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
+from asl_det.commands.command_line import add_config_arguments, config_options, one_line_errors
 from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.experiments.suggest import (

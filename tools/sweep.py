@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Tuple
 
 from mmengine.config import DictAction
 
-from asl_det.commands.arguments import add_config_arguments, config_options, one_line_errors
+from asl_det.commands.command_line import add_config_arguments, config_options, one_line_errors
 from asl_det.errors import UserError
 from asl_det.experiments.figures import plot_sweep
 from asl_det.experiments.sweep import grid_variants, sweep

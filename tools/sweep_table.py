@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Dict
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 from asl_det.experiments.table import METRICS, table_by_variant, tables_as_one
 from asl_det.files.reading import NUMBER, expect_shape, read_json

@@ -2,7 +2,12 @@
 
 import argparse
 
-from asl_det.commands.arguments import config_options, one_line_errors, parse_run_args, run_parser
+from asl_det.commands.command_line import (
+    config_options,
+    one_line_errors,
+    parse_run_args,
+    run_parser,
+)
 from asl_det.detection.tta import use_tta
 from asl_det.engine import default_work_dir, load_config, test
 from asl_det.multilabel.thresholds import Thresholds

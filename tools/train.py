@@ -5,7 +5,12 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from asl_det.commands.arguments import config_options, one_line_errors, parse_run_args, run_parser
+from asl_det.commands.command_line import (
+    config_options,
+    one_line_errors,
+    parse_run_args,
+    run_parser,
+)
 from asl_det.engine import default_work_dir, load_config, train
 from asl_det.training.stopping import STOP
 

@@ -29,7 +29,7 @@ from asl_det.analysis.threshold_report import (
     plot_report,
     tune,
 )
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.compat.weights import require_checkpoint
 from asl_det.errors import UserError, check_seed
 from asl_det.files.code import versions

@@ -19,7 +19,7 @@ OLD = {
     'analysis.sweep_table': 'experiments.table', 'datasets': 'data', 'export': 'inference.export',
     'hooks': 'training.hooks', 'hooks.adaptive_gamma': 'training.hooks.accumulation',
     **dict.fromkeys(('hooks.curves', 'hooks.drawing', 'hooks.multilabel_pictures'),
-                    'training.hooks.pictures'),
+                    'training.hooks.drawing'),
     'identity': 'files.identity', 'inference.run': 'inference.infer', 'loops': 'training.loops',
     'multilabel.datasets.base': 'multilabel.datasets.dataset', 'overrides': 'config.options',
     'package_weights': 'compat.package_weights', 'schedules': 'training.schedules',

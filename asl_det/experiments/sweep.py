@@ -21,7 +21,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asl_det.analysis.training_curves import last_epoch, read_scalars
-from asl_det.config.identity import run_identity
+from asl_det.config.run_identity import run_identity
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError, check_seed
 from asl_det.experiments.table import differences_to

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator, Optional, Union
+from typing import Any, BinaryIO, Iterator, List, Optional, Union
 
 import torch
 from mmengine.fileio import LocalBackend, register_backend
@@ -161,3 +161,24 @@ class WholeFileBackend(LocalBackend):
 
     def put_text(self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8') -> None:
         write_whole(filepath, obj.encode(encoding))
+
+
+class PatientBackend(WholeFileBackend):
+    """Removes when it is told that the new file is there."""
+
+    def __init__(self) -> None:
+        self.waiting: Optional[List[str]] = None
+
+    @contextmanager
+    def removing_later(self) -> Iterator[List[str]]:
+        self.waiting = []
+        try:
+            yield self.waiting
+        finally:
+            self.waiting = None
+
+    def remove(self, filepath: str) -> None:
+        if self.waiting is None:
+            super().remove(filepath)
+        else:
+            self.waiting.append(filepath)

@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import Progress
 
 from asl_det.compat.weights import hash_weights
-from asl_det.config.identity import data_of
+from asl_det.config.run_identity import data_of
 from asl_det.files.code import code_of
 from asl_det.files.identity import as_plain, hash_file
 from asl_det.files.whole import require_output

@@ -17,10 +17,10 @@ from asl_det.preflight.class_names import (
     configured_classes,
 )
 from asl_det.preflight.coco_annotations import read_coco
+from asl_det.preflight.columns import as_findings
 from asl_det.preflight.filters import by_indices, choose_few
 from asl_det.preflight.finding import Contents, Finding, guarded
 from asl_det.preflight.run import Run
-from asl_det.preflight.table import as_findings
 from asl_det.preflight.voc_annotations import read_voc
 from asl_det.registry import DATASETS, without_pipeline
 

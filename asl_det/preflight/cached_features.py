@@ -12,10 +12,10 @@ from asl_det.files.records import FEATURES
 from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.multilabel.transforms import feature_path
 from asl_det.preflight.annotations import image_files, in_config, inspect, is_local
+from asl_det.preflight.columns import as_findings
 from asl_det.preflight.finding import Contents, Finding, guarded
 from asl_det.preflight.images import SAMPLE, spread
 from asl_det.preflight.run import Run
-from asl_det.preflight.table import as_findings
 from asl_det.registry import is_type, type_name
 
 IMAGES = ('LoadImageFromFile', 'LoadImageWithPillow')

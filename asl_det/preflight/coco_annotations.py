@@ -12,10 +12,10 @@ from asl_det.files.reading import MISSING, read_json
 from asl_det.files.text import shown
 from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.preflight.class_names import check_counts, check_names
+from asl_det.preflight.columns import Table, as_findings, hashable, numbers
 from asl_det.preflight.filters import choose_few, kept_images
 from asl_det.preflight.finding import Contents, Finding, Known
 from asl_det.preflight.objects import Boxes, check_boxes, check_masks, readable_boxes, used_boxes
-from asl_det.preflight.table import Table, as_findings, hashable, numbers
 
 COMPLETE = 'python tools/complete_coco.py {path} NEW_FILE writes a copy with what is certain'
 LISTS = ('images', 'annotations', 'categories')
@@ -52,20 +52,10 @@ def read_coco(path: Union[str, Path], classes: Optional[Sequence[str]] = None,
     ``repeated`` is what an image in two entries is: 'error', 'join' or 'warn'.
     """
     result, dataset = Contents(), dataset or {}
-    try:
-        content = read_json(path)
-    except UserError as error:
-        result.findings += as_findings('file', path, [error])
+    result.findings, content, tables = _open(path, split, boxes)
+    if not tables:
         return result
-    result.findings += _check_lists(path, content, split, boxes)
-    if any(f.error for f in result.findings):
-        return result
-    categories, images, annotations = (
-        Table(path, name, content.get(name, ())) for name in ('categories', 'images',
-                                                             'annotations'))
-    for table in (categories, images, annotations):
-        result.findings += table.no_dicts()
-
+    categories, images, annotations = tables
     names, category_ids, found = _read_categories(categories)
     result.findings += found
     files, image_index, sizes, found = _read_images(images, image_folder, boxes, repeated)
@@ -112,6 +102,21 @@ def read_coco(path: Union[str, Path], classes: Optional[Sequence[str]] = None,
     if not used.any() and kept.any() and not (split == 'test' and not len(annotations)):
         result.findings.append(_nothing(path, annotations, split, int(crowd.sum())))
     return result
+
+
+def _open(path: Union[str, Path], split: str, boxes: bool
+          ) -> Tuple[List[Finding], Any, List[Table]]:
+    """What is wrong with a file, its content, and its three lists; none if it can not be used."""
+    try:
+        content = read_json(path)
+    except UserError as error:
+        return list(as_findings('file', path, [error])), None, []
+    findings = list(_check_lists(path, content, split, boxes))
+    if any(f.error for f in findings):
+        return findings, content, []
+    tables = [Table(path, name, content.get(name, ()))
+              for name in ('categories', 'images', 'annotations')]
+    return [*findings, *(f for table in tables for f in table.no_dicts())], content, tables
 
 
 def _check_lists(path: Union[str, Path], content: Any, split: str, boxes: bool

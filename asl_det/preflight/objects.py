@@ -8,8 +8,8 @@ import numpy as np
 from asl_det.data.coco_json import wrong_mask
 from asl_det.files.reading import MISSING, NUMBER
 from asl_det.files.text import shown
+from asl_det.preflight.columns import Table, rows_of
 from asl_det.preflight.finding import Finding
-from asl_det.preflight.table import Table, rows_of
 
 TOLERANCE = 1.0  # pixels beyond the image that are rounding
 FEW = 3  # boxes from which on a pattern is no accident

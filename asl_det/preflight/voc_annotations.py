@@ -12,9 +12,9 @@ from asl_det.files.reading import read_lines
 from asl_det.files.text import as_written
 from asl_det.multilabel.datasets.dataset import shorten
 from asl_det.preflight.class_names import check_counts, nearest
+from asl_det.preflight.columns import as_findings
 from asl_det.preflight.filters import choose_few, kept_images
 from asl_det.preflight.finding import Contents, Finding
-from asl_det.preflight.table import as_findings
 
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 

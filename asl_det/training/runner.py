@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from asl_det.config.signatures import arguments
 from asl_det.registry import METRICS, lookup
-from asl_det.training.hooks.pictures import DrawnSafely
+from asl_det.training.hooks.drawing import DrawnSafely
 from asl_det.training.processes import join_processes
 
 ARGUMENT = 'outfile_prefix'

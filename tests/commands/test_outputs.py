@@ -140,7 +140,7 @@ def test_digits_go_on_after_a_full_disk(tmp_path, monkeypatch):
 def test_a_reader_that_has_enough_ends_a_command_without_a_traceback(tmp_path):
     result = python('-c', """
 import os, sys
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 read, write = os.pipe()
 os.close(read)
 sys.stdout = os.fdopen(write, 'w')

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from asl_det.commands.arguments import ReadOptions, one_line
+from asl_det.commands.command_line import ReadOptions, one_line
 from asl_det.data.digits import make_digits
 from asl_det.engine import load_config, train
 from asl_det.errors import PreflightError, UserError

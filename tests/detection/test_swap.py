@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from asl_det.commands.arguments import config_options, run_parser
+from asl_det.commands.command_line import config_options, run_parser
 from asl_det.detection import KINDS, PRESETS, swap_losses, take_swap
 from asl_det.detection.presets import OVER_MARGIN
 from asl_det.engine import default_work_dir, load_config

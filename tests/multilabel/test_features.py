@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from PIL import Image
 
-from asl_det.config.identity import run_identity
+from asl_det.config.run_identity import run_identity
 from asl_det.errors import UserError
 from asl_det.files.identity import differences, hold
 from asl_det.multilabel import CSVMultiLabelDataset, LoadFeatures

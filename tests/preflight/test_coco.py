@@ -9,8 +9,8 @@ from coco_files import coco, write
 from mmdet.datasets import CocoDataset
 
 from asl_det.preflight.coco_annotations import check_coco_file, read_coco
+from asl_det.preflight.columns import MISSING
 from asl_det.preflight.finding import collect
-from asl_det.preflight.table import MISSING
 
 A, I, C = 'annotations', 'images', 'categories'  # noqa: E741
 

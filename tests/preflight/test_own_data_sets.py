@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from PIL import Image
 
-from asl_det.config.identity import data_of
+from asl_det.config.run_identity import data_of
 from asl_det.preflight.annotations import check_annotations
 from asl_det.preflight.few import with_few_images
 from asl_det.preflight.finding import collect

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from interrupted import config, load, train
 
-from asl_det.commands.arguments import one_line_errors
+from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 from asl_det.training.stopping import Signals, killed_worker, noted
 

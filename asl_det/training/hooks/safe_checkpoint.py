@@ -15,7 +15,7 @@ from torch import nn
 
 from asl_det.compat.weights import unwrap
 from asl_det.errors import UserError
-from asl_det.files.whole import PARTIAL, WholeFileBackend, write_whole
+from asl_det.files.whole import PARTIAL, PatientBackend, WholeFileBackend, write_whole
 from asl_det.registry import HOOKS, register
 from asl_det.training.hooks.accumulation import (
     accumulated,
@@ -94,7 +94,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self.local = isinstance(self.file_backend, WholeFileBackend)
         if self.local:
-            self.file_backend = _PatientBackend()
+            self.file_backend = PatientBackend()
             self._best_is_here()
             if is_main_process():
                 self._tidy(runner)
@@ -373,27 +373,6 @@ class SafeCheckpointHook(CheckpointHook):
                 f'{self.last_ckpt or "none"}. Lower the learning rate, clip gradients with '
                 'optim_wrapper.clip_grad, or look for broken images and boxes, and go on with '
                 '--resume')
-
-
-class _PatientBackend(WholeFileBackend):
-    """Removes when it is told that the new file is there."""
-
-    def __init__(self) -> None:
-        self.waiting: Optional[List[str]] = None
-
-    @contextmanager
-    def removing_later(self) -> Iterator[List[str]]:
-        self.waiting = []
-        try:
-            yield self.waiting
-        finally:
-            self.waiting = None
-
-    def remove(self, filepath: str) -> None:
-        if self.waiting is None:
-            super().remove(filepath)
-        else:
-            self.waiting.append(filepath)
 
 
 def not_finite(model: nn.Module) -> List[str]:

@@ -11,7 +11,7 @@ import traceback
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from asl_det.commands.arguments import config_options, one_line, one_line_errors
+from asl_det.commands.command_line import config_options, one_line, one_line_errors
 from asl_det.compat.checkpoint import UnsafeCheckpointError
 from asl_det.errors import DownloadError, MissingError, OutputError, Stopped, UserError
 

@@ -14,8 +14,8 @@ from mmengine.config import Config
 from small_digits import small_digits
 
 import asl_det
-import asl_det.config.identity
-from asl_det.config.identity import run_identity
+import asl_det.config.run_identity
+from asl_det.config.run_identity import run_identity
 from asl_det.engine import train
 from asl_det.errors import UserError
 from asl_det.files.code import source_hash, versions
@@ -183,7 +183,7 @@ def test_images_behind_links_count_as_the_data_set_names_them(data, tmp_path):
 
 
 def test_large_sets_count_by_names_and_sizes_and_the_content_of_labels(data, monkeypatch):
-    monkeypatch.setattr(asl_det.config.identity, 'CONTENT', 99)
+    monkeypatch.setattr(asl_det.config.run_identity, 'CONTENT', 99)
     png(data / 'images/2.png')
     (data / 'images/1.xml').write_text('cat')
     assert not changed(data, lambda: png(data / 'images/2.png', 1))
