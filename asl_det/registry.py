@@ -5,8 +5,6 @@ import os
 from contextlib import suppress
 from typing import Any, Callable, Dict, Optional, Set
 
-from mmengine.registry import WEIGHT_INITIALIZERS, Registry
-
 try:
     from mmdet import registry as mmdet_registries
     from mmdet.registry import (
@@ -19,6 +17,7 @@ try:
         PARAM_SCHEDULERS,
         TRANSFORMS,
     )
+    from mmengine.registry import WEIGHT_INITIALIZERS, Registry
 except ModuleNotFoundError as error:
     if error.name is None or error.name.split('.')[0] not in ('mmdet', 'mmengine', 'mmcv'):
         raise

@@ -50,7 +50,9 @@ def test_the_machine_code_of_the_kernels_keeps_to_its_budget(tmp_path):
     """Also that a kernel over its budget would be found: the form without NVIDIA's instructions."""
     script = tmp_path / 'compile_kernels.py'
     script.write_text(COMPILE)
-    environment = dict(os.environ, TRITON_CACHE_DIR=str(tmp_path))
+    paths = [os.path.abspath('tools'), os.environ.get('PYTHONPATH', '')]
+    environment = dict(os.environ, TRITON_CACHE_DIR=str(tmp_path),
+                       PYTHONPATH=os.pathsep.join(filter(None, paths)))
     environment.pop('TRITON_INTERPRET', None)
     result = subprocess.run([sys.executable, '-W', 'ignore', str(script)], capture_output=True,
                             text=True, env=environment)
