@@ -11,10 +11,10 @@ ML_CONFIG := configs/multilabel/resnet18-w16_asl_digits.py
 .PHONY: quickstart multilabel coco18 test test-onedl test-faults lint clean
 
 quickstart: $(VENV)/installed
-	$(BIN)/python tools/make_digits.py
-	$(BIN)/python tools/train.py $(CONFIG) --work-dir $(RUN) --resume
-	$(BIN)/python tools/test.py $(CONFIG) $$(cat $(RUN)/last_checkpoint) --work-dir $(RUN)/test \
-	    --out $(RUN)/results.json --show-dir $(RUN)/predictions
+	$(BIN)/asl-det data digits
+	$(BIN)/asl-det train $(CONFIG) --work-dir $(RUN) --resume
+	$(BIN)/asl-det test $(CONFIG) $$(cat $(RUN)/last_checkpoint) --work-dir $(RUN)/test \
+	    --out $(RUN)/results.json --show $(RUN)/predictions
 	@echo
 	@echo "A RetinaNet was trained with the asymmetric loss and evaluated. Where to look:"
 	@echo "  $(RUN)/results.json   box AP and the versions it was measured with"
@@ -22,13 +22,13 @@ quickstart: $(VENV)/installed
 	@echo "  $(RUN)/predictions/   every validation image: truth left, predictions right"
 	@echo "  $(CONFIG)"
 	@echo "Run it on a picture of your own:"
-	@echo "  $(BIN)/python tools/infer.py $$(cat $(RUN)/last_checkpoint) IMAGE"
+	@echo "  $(BIN)/asl-det infer $$(cat $(RUN)/last_checkpoint) IMAGE"
 
 multilabel: $(VENV)/installed
-	$(BIN)/python tools/make_digits.py --preset multilabel
-	$(BIN)/python tools/train.py $(ML_CONFIG) --work-dir $(ML_RUN) --resume
-	$(BIN)/python tools/test.py $(ML_CONFIG) $$(cat $(ML_RUN)/last_checkpoint) \
-	    --work-dir $(ML_RUN)/test --out $(ML_RUN)/results.json --show-dir $(ML_RUN)/predictions
+	$(BIN)/asl-det data digits --preset multilabel
+	$(BIN)/asl-det train $(ML_CONFIG) --work-dir $(ML_RUN) --resume
+	$(BIN)/asl-det test $(ML_CONFIG) $$(cat $(ML_RUN)/last_checkpoint) \
+	    --work-dir $(ML_RUN)/test --out $(ML_RUN)/results.json --show $(ML_RUN)/predictions
 	@echo
 	@echo "A multi-label classifier was trained with the asymmetric loss. Where to look:"
 	@echo "  $(ML_RUN)/results.json   metrics; results.classes.csv: of every class"
@@ -36,7 +36,7 @@ multilabel: $(VENV)/installed
 	@echo "  $(ML_RUN)/predictions/   validation images with what was predicted"
 	@echo "  $(ML_CONFIG)"
 	@echo "Run it on a picture of your own:"
-	@echo "  $(BIN)/python tools/infer.py $$(cat $(ML_RUN)/last_checkpoint) IMAGE"
+	@echo "  $(BIN)/asl-det infer $$(cat $(ML_RUN)/last_checkpoint) IMAGE"
 
 # The table of docs/coco18.md: DATA_ROOT=path/to/coco18/ make coco18
 DATA_ROOT ?= data/coco18/
@@ -44,8 +44,8 @@ LOSS := model.head.loss
 LR := optim_wrapper.optimizer.lr
 COCO18 := configs/multilabel/efficientnet-lite0_asl_coco18
 coco18: $(VENV)/installed
-	$(BIN)/python tools/cache_features.py $(COCO18).py data/coco18_features --data-root $(DATA_ROOT)
-	$(BIN)/python tools/sweep.py $(COCO18)_cached.py --work-dir work_dirs/coco18 --seeds 0 1 2 \
+	$(BIN)/asl-det data features $(COCO18).py data/coco18_features --data-root $(DATA_ROOT)
+	$(BIN)/asl-det sweep $(COCO18)_cached.py --work-dir work_dirs/coco18 --seeds 0 1 2 \
 	    --variant BCE $(LOSS).gamma_neg=0 $(LOSS).clip=0 $(LR)=6e-4 \
 	    --variant focal $(LOSS).gamma_neg=1 $(LOSS).gamma_pos=1 $(LOSS).clip=0 $(LR)=6e-4 \
 	    --variant ASL $(LOSS).gamma_neg=2 $(LOSS).clip=0.05 $(LR)=3e-4 \
@@ -67,7 +67,7 @@ KILL := tools/kill_campaign.py configs/multilabel/resnet18-w16_asl-adaptive_digi
 SHORT := --cfg-options train_dataloader.batch_size=8 train_cfg.val_interval=2
 test-faults: $(VENV)/installed
 	$(BIN)/python -m pytest -q -m exhaustive tests/training/hooks/test_safe_checkpoint.py
-	$(BIN)/python tools/make_digits.py $(FAULTS)/digits --preset multilabel --num-train 48 --num-val 16
+	$(BIN)/asl-det data digits $(FAULTS)/digits --preset multilabel --num-train 48 --num-val 16
 	$(BIN)/python $(KILL) --work-dir $(FAULTS)/seed $(SHORT)
 	$(BIN)/python $(KILL) --work-dir $(FAULTS)/no_seed --no-seed $(SHORT)
 	$(BIN)/python $(KILL) --work-dir $(FAULTS)/accumulation $(SHORT) optim_wrapper.accumulative_counts=4

@@ -320,7 +320,7 @@ def test(cfg: Config,
     config = cfg.filename
     if thresholds is not None:
         _require_classifier(cfg)
-    outputs = {flag: str(path) for flag, path in (('--out', out), ('--show-dir', show_dir)) if path}
+    outputs = {flag: str(path) for flag, path in (('--out', out), ('--show', show_dir)) if path}
     said = _preflight(Run(cfg, config or 'config', 'test', str(checkpoint), work_dir,
                           outputs=outputs, partial=partial), num_classes)
     cfg.load_from = checkpoint

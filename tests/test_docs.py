@@ -2,19 +2,18 @@
 
 import glob
 import re
-import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_command
 
 from asl_det.losses.functional import asymmetric_loss
 
 ROOT = Path(__file__).parent.parent
 # A comment with a command, and the table below it.
-PRINTED = re.compile(r'<!-- (python tools/\S+\.py [^\n]+) -->\n+((?:\|[^\n]*\n)+)')
+PRINTED = re.compile(r'<!-- ((?:asl-det|python tools/\S+\.py) [^\n]+) -->\n+((?:\|[^\n]*\n)+)')
 TABLES = [pytest.param(command, table, id=f'{page.name}-{number}')
           for page in [ROOT / 'README.md', *sorted(ROOT.glob('docs/*.md'))]
           for number, (command, table) in enumerate(PRINTED.findall(page.read_text()))]
@@ -27,11 +26,11 @@ def test_there_are_such_tables():
 @pytest.mark.parametrize(('command', 'table'), TABLES)
 def test_a_table_is_what_its_command_prints(command, table, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    _, tool, *arguments = shlex.split(command)
-    monkeypatch.setattr(sys, 'argv', [tool, *(
-        name for argument in arguments
-        for name in (sorted(glob.glob(argument)) if argument.endswith('.json') else [argument]))])
-    runpy.run_path(tool, run_name='__main__')
+    program, name, *arguments = shlex.split(command)
+    name = name if program == 'asl-det' else Path(name).stem
+    assert run_command(name, *(
+        path for argument in arguments for path in
+        (sorted(glob.glob(argument)) if argument.endswith('.json') else [argument]))) is None
     assert table == capsys.readouterr().out
 
 

@@ -16,7 +16,7 @@ from asl_det.files.whole import require_output, write_whole
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--loss', default='asl', help='as in tools/train.py')
+    parser.add_argument('--loss', default='asl', help='as in asl-det train')
     parser.add_argument('--out', metavar='heads.md', help='write the table here, too')
     return parser.parse_args()
 

@@ -28,7 +28,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 
-from asl_det.commands.command_line import add_config_arguments, config_options, one_line_errors
+from asl_det.commands.command_line import add_config, config_options, one_line_errors
 from asl_det.engine import load_config, train
 from asl_det.errors import UserError
 from asl_det.training.run_folder import LAST
@@ -41,7 +41,7 @@ COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_arguments(parser)
+    add_config(parser)
     parser.add_argument('--epochs', type=int, metavar='N', help='length of the training')
     parser.add_argument('--work-dir', default='work_dirs/kill_campaign')
     parser.add_argument('--kills', type=int, default=30)

@@ -46,7 +46,7 @@ def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], io
                  'and categories')
     boxes = read_json(results)
     expect_shape(boxes, [dict(BOX, score=NUMBER)], f'{results} has no boxes in COCO\'s result '
-                 'format (image_id, category_id, bbox, score), as tools/test.py --out writes them '
+                 'format (image_id, category_id, bbox, score), as asl-det test --out writes them '
                  '(results.bbox.json)')
     if not boxes:
         raise UserError(f'{results} has no boxes at all: nothing to choose a threshold from')

@@ -1,108 +1,180 @@
-"""What the commands in tools/ share: the arguments of a run, and errors as one line."""
+"""What the commands share: arguments that several have, and errors as one line."""
 
 import argparse
 import errno
 import functools
 import os
-import re
 import signal
 import sys
 import warnings
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from mmengine.config import DictAction
-from mmengine.dist import is_main_process
-
-from asl_det.detection import KINDS
 from asl_det.errors import PreflightError, Stopped, UserError
 
 # mmengine 0.10 uses pkg_resources; its warning is not for our users to act on.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
-
 # Flags that are options of a config, and their names among its options.
 FLAGS = {'data_root': 'data_root', 'classes': 'classes', 'epochs': 'max_epochs', 'lr': 'lr',
          'loss': 'loss', 'loss_options': 'loss_options', 'loss_where': 'loss_where'}
-
-
-def run_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments of every command that runs a config."""
-    parser = argparse.ArgumentParser(description=description)
-    add_config_arguments(parser)
-    add_num_classes(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
-                        help=argparse.SUPPRESS)  # given by older torch launchers
-    return parser
-
-
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that name a config and change its values: see :func:`config_options`."""
-    parser.add_argument('config', help='config file, or mmdet::folder/name.py')
-    parser.add_argument('--data-root', metavar='FOLDER',
-                        help='where the data is, for all data sets and evaluators of the config')
-    parser.add_argument('--classes', nargs='+', metavar='NAME',
-                        help='names of the classes as the annotations have them, for all data '
-                        'sets; the heads of the model get as many')
-    parser.add_argument('--cfg-options', nargs='+', action=ReadOptions, metavar='KEY=VALUE',
-                        help='override values of the config, e.g. train_dataloader.batch_size=8; '
-                        'what nothing would read is refused')
-    parser.add_argument('--loss', metavar='asl|asl-adaptive|focal|bce|NAME',
-                        help='put this loss in the place of the classification losses')
-    parser.add_argument('--loss-options', nargs='+', action=ReadOptions, metavar='KEY=VALUE',
-                        help='of --loss: its arguments, prior (where classes start), margin_rise '
-                        '(share of the training in which the margin rises from 0)')
-    parser.add_argument('--loss-where', nargs='+', metavar='KIND', help='of --loss: '
-                        f'heads of these kinds alone ({", ".join(KINDS)}); default: all but rpn '
-                        'and soft')
-
-
-def add_num_classes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--num-classes', metavar='auto|N', help="number of classes of every head; "
-                        "auto: that of the data. Where the config gives none it is auto")
-
+KEY_VALUES = ('cfg_options', 'loss_options')  # flags of KEY=VALUE texts
 # What a disk, its rights or the name of a place is to blame for, wherever it comes up.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR,
         errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-class ReadOptions(DictAction):
-    """``KEY=VALUE`` as mmengine reads it, but for paths and for mistakes.
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help with the default of every option that has one, where the text does not say it."""
 
-    What exists as a file or folder is text, whatever commas, brackets and
-    spaces it has.
+    def _get_help_string(self, action: argparse.Action) -> str:
+        silent = any(action.default is none for none in (None, False, argparse.SUPPRESS))
+        return action.help + ('' if silent or 'default' in action.help
+                              else ' (default: %(default)s)')
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a config and change its values: see :func:`config_options`."""
+    parser.add_argument('config', metavar='CONFIG',
+                        help='config file, or mmdet::folder/name.py')
+    parser.add_argument('--data-root', metavar='DIR', help='where the data is, for all data sets '
+                        'and evaluators of the config (default: as the config says)')
+    add_classes(parser, 'as the annotations have them, for all data sets; the heads of the model '
+                'get as many', 'as the config says')
+    parser.add_argument('--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='values in the place of those of the config, e.g. '
+                        'optim_wrapper.optimizer.weight_decay=0; what nothing would read is '
+                        'refused (default: none)')
+    parser.add_argument('--loss', metavar='asl|asl-adaptive|focal|bce|NAME',
+                        help='put this loss in the place of the classification losses (default: '
+                        'those of the config stay)')
+    parser.add_argument('--loss-options', nargs='+', action='extend', metavar='KEY=VALUE',
+                        help='of --loss: its arguments, prior (the probability that all classes '
+                        'start at), margin_rise (share of the training in which the margin rises '
+                        'from 0) (default: those of the kind of head)')
+    parser.add_argument('--loss-where', nargs='+', metavar='KIND', help='of --loss: heads of these '
+                        'kinds alone (dense, centerness, detr, roi, rpn, soft, multilabel); '
+                        'default: all but rpn and soft')
+
+
+def add_classes(parser: argparse.ArgumentParser, what: str, default: str) -> None:
+    """Read with :func:`read_classes`."""
+    parser.add_argument('--classes', nargs='+', metavar='NAME', help='names of the classes '
+                        f'{what}: all of them, or a text file with one a line (default: {default})')
+
+
+def read_classes(names: Optional[Sequence[str]]) -> Optional[Sequence[str]]:
+    """The names that ``--classes`` gives, or the file that it names has."""
+    if names and len(names) == 1 and os.path.isfile(names[0]):
+        from asl_det.files.reading import read_lines
+        return read_lines(names[0])
+    return names
+
+
+def add_image_size(parser: argparse.ArgumentParser, what: str, default: str) -> None:
+    """Read with :func:`read_image_size`."""
+    parser.add_argument('--image-size', type=int, nargs='+', metavar='PX', help=f'{what} in pixels:'
+                        f' one number for a square, or height and width (default: {default})')
+
+
+def read_image_size(sizes: Optional[Sequence[int]],
+                    square: bool = False) -> Optional[Tuple[int, int]]:
+    """Height and width that ``--image-size`` gives; with ``square`` they must be the same.
 
     Raises:
-        UserError: for what has no ``=``, or brackets without their other half.
+        UserError: for other than one or two numbers from 1.
     """
+    if sizes is None:
+        return None
+    if min(sizes) < 1 or len(sizes) > 2 or (square and len(set(sizes)) > 1):
+        raise UserError(f'--image-size {" ".join(map(str, sizes))}: expected pixels, one number'
+                        + (': here pictures are squares' if square else ', or height and width'))
+    return sizes[0], sizes[-1]
 
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
-                 values: Any, option_string: Optional[str] = None) -> None:
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for text in values or ():
-            key, equals, value = text.partition('=')
-            if not equals or not key.strip():
-                raise UserError(f'{option_string} {text}: expected KEY=VALUE, without spaces '
-                                'around the =')
-            if re.search(r'[,\s()\[\]]', value) and os.path.exists(value):
-                options[key] = value
-                continue
-            try:
-                options[key] = self._parse_iterable(value)
-            except AssertionError as error:
-                raise UserError(f'{option_string} {text}: {error}: close every bracket') from error
-        setattr(namespace, self.dest, options)
+
+def add_num_classes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--num-classes', metavar='auto|N', help='number of classes of every head; '
+                        'auto: that of the data (default: as the config says, auto where it gives '
+                        'none)')
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a command that runs a config: see :func:`tell_rank`."""
+    add_config(parser)
+    add_num_classes(parser)
+    parser.add_argument('--work-dir', metavar='DIR', help='folder of the run (default: '
+                        'work_dirs/<name of the config>)')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='what started the processes of this run, where it has several')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
+                        help=argparse.SUPPRESS)  # given by older torch launchers
+
+
+def add_threshold(parser: argparse.ArgumentParser, what: str, default: str) -> None:
+    parser.add_argument('--threshold', metavar='T|FILE', help=f'{what}: a number, or the file that '
+                        f'asl-det thresholds wrote (default: {default})')
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--device', metavar='NAME',
+                        help='cpu, cuda or cuda:1 (default: a GPU if there is one)')
+
+
+def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument('--seed', type=int, default=0, help=f'of {what}')
+
+
+def add_metrics(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument('--metrics', nargs='+', metavar='PATTERN',
+                        help=f'{what} (default: mAP and its parts, and seconds of a step)')
+
+
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument('--overwrite', action='store_true', help=what)
+
+
+def tell_rank(args: argparse.Namespace) -> None:
+    """Tell mmengine the rank that a launcher gave."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+def split_config(arguments: Sequence[str]) -> Tuple[Optional[str], List[str]]:
+    """``[CONFIG] CHECKPOINT ...`` as the config, or None, and the rest."""
+    if arguments and (arguments[0].endswith('.py') or '::' in arguments[0]):
+        return arguments[0], list(arguments[1:])
+    return None, list(arguments)
+
+
+def with_new_names(arguments: Sequence[str], old: Mapping[str, str]) -> List[str]:
+    """Arguments with the names that options have now; a line on stderr for each old one.
+
+    Args:
+        arguments: of a command.
+        old: name that an option had -> the one it has.
+    """
+    renamed = []
+    for text in arguments:
+        name, equals, value = text.partition('=')
+        if name in old:
+            print(f'{name} is called {old[name]} now; the old name goes with the next release',
+                  file=sys.stderr)
+            name = old[name]
+        renamed.append(name + equals + value)
+    return renamed
 
 
 def config_options(args: argparse.Namespace) -> Dict[str, Any]:
     """``--cfg-options``, with the other flags that change a config among them.
 
     Raises:
-        UserError: if one is given in both ways.
+        UserError: if one is given in both ways, or is no KEY=VALUE.
     """
-    options = dict(args.cfg_options or {})
+    from asl_det.config.key_values import read_key_values
+    given = {name: read_key_values(f'--{name.replace("_", "-")}', getattr(args, name, None) or ())
+             for name in KEY_VALUES}
+    given['classes'] = read_classes(getattr(args, 'classes', None))
+    options = given['cfg_options']
     for flag, key in FLAGS.items():
-        value = getattr(args, flag, None)
+        value = given.get(flag) or getattr(args, flag, None)
         if value is None:
             continue
         if key in options:
@@ -112,26 +184,19 @@ def config_options(args: argparse.Namespace) -> Dict[str, Any]:
     return options
 
 
-def parse_run_args(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Parse the command line, and tell mmengine the rank that a launcher gave."""
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
-
-
-def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
+def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
     """End ``main`` with one line, not a traceback, for the mistakes that this package explains.
 
     A full disk and missing rights are among them; every other error keeps its traceback.
     """
 
     @functools.wraps(main)
-    def run() -> None:
+    def run(*args: Any) -> None:
         for stream in (sys.stdout, sys.stderr):  # a terminal without a letter gets its number
             if hasattr(stream, 'reconfigure'):
                 stream.reconfigure(errors='backslashreplace')
         try:
-            main()
+            main(*args)
             sys.stdout.flush()  # here, where a closed pipe can be told
         except UserError as error:
             sys.exit(f'error: {one_line(error)}')
@@ -145,6 +210,7 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
             sys.exit(f'error: {where}: {error.strerror}: make room, give the rights, or give '
                      'another place')
         except Stopped as stop:
+            from mmengine.dist import is_main_process
             if is_main_process():
                 print(stop, file=sys.stderr)
             sys.exit(stop.status)

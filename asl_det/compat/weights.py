@@ -25,7 +25,7 @@ def require_checkpoint(path: str) -> None:
     """Raise UserError if a local checkpoint is not there; URLs are left to mmengine."""
     if '://' not in path and not os.path.exists(os.path.expanduser(path)):
         raise UserError(f'checkpoint {path} does not exist: train one with '
-                        'python tools/train.py CONFIG, which writes to work_dirs/')
+                        'asl-det train CONFIG, which writes to work_dirs/')
 
 
 def weights_of(checkpoint: Any, source: str) -> Dict[str, Tensor]:

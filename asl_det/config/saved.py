@@ -17,7 +17,7 @@ from asl_det.config.new_style import OPERATORS, PACKAGES, TYPES, plain_types
 from asl_det.errors import UserError
 from asl_det.files.nested import dicts
 
-ADVICE = 'if you trust it, give its config file: tools/infer.py CONFIG CHECKPOINT ...'
+ADVICE = 'if you trust it, give its config file: asl-det infer CONFIG CHECKPOINT ...'
 # Not registered: operators, and parts of FPG, which mmdet looks up itself.
 UNREGISTERED = (*OPERATORS, 'conv', 'interpolation_conv', 'last_conv')
 # What mmcv pads with looks its name up too; these are torch's and OpenCV's.
@@ -43,7 +43,7 @@ def saved_config(checkpoint: Any, source: str) -> Config:
     text = meta.get('cfg') if isinstance(meta, dict) else None
     if not isinstance(text, str):
         raise UserError(f'checkpoint {source} holds no config: give the config file before it, or '
-                        'convert official files with tools/convert_checkpoint.py')
+                        'convert official files with asl-det convert')
     content = read_literals(text, f'the config in checkpoint {source}', ADVICE)
     for key in ('model', 'test_dataloader'):
         if not isinstance(content.get(key), dict):

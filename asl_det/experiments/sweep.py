@@ -51,7 +51,7 @@ def sweep(config: str,
           baseline: Optional[str] = None) -> Dict[str, Any]:
     """Train every variant with every seed.
 
-    A run is what ``tools/train.py`` would do, in ``<work_dir>/<variant>/seed<n>``
+    A run is what ``asl-det train`` would do, in ``<work_dir>/<variant>/seed<n>``
     with its output in ``train.log``. Finished runs are not repeated and
     interrupted ones continue, so the same call goes on where it was. What a
     run was made with (:func:`asl_det.files.identity.run_identity`) is in its
@@ -212,8 +212,8 @@ def _check_records(folders: Dict[Job, Path], identities: Dict[Job, Dict[str, Any
         text = '; '.join(changes[:MOST_DIFFERENCES]) + (f'; {rest} more' if rest > 0 else '')
         raise UserError(f'{folder} holds a run made with something else ({text})'
                         + (f' and {len(other) - 1} more folders do' if len(other) > 1 else '')
-                        + ': give another --work-dir, or --anew to put such runs aside and train '
-                        'them again')
+                        + ': give another --work-dir, or --overwrite to put such runs aside and '
+                        'train them again')
     for folder in other:
         folder.rename(next(name for name in (folder.with_name(f'{folder.name}.old{i}')
                                              for i in count(1)) if not name.exists()))

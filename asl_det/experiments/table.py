@@ -3,12 +3,18 @@
 import math
 import re
 import statistics
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 from asl_det.errors import UserError
+from asl_det.files.reading import NUMBER, expect_shape, read_json
 
 # What a table shows where nothing else is asked for: mAP of any metric, and what COCO's has beside.
 METRICS = r'.*mAP(_50|_75|_s|_m|_l)?|train/seconds_per_iteration'
+MAYBE = (*NUMBER, type(None))  # None where a run failed
+SWEEP = {'baseline?': str, 'failed?': dict, 'variants': {'*': {
+    'metrics': {'*': {'mean': NUMBER, 'values': [MAYBE], 'std': MAYBE}},
+    'differences?': {'*': {'mean': NUMBER, 'values': [MAYBE], 'standard_error': MAYBE}}}}}
 
 
 def metric_names(record: Dict[str, Any]) -> List[str]:
@@ -179,3 +185,14 @@ def _rows(metrics: Sequence[str], cells: Dict[str, List[str]]) -> List[str]:
     return ['| | ' + ' | '.join(map(_short, metrics)) + ' |',
             '| --- ' * (len(metrics) + 1) + '|',
             *(f'| {name} | ' + ' | '.join(row) + ' |' for name, row in cells.items())]
+
+
+def read_record(path: Path) -> Dict[str, Any]:
+    """What a sweep left; UserError where the file is something else."""
+    record = read_json(path)
+    expect_shape(record, SWEEP, f'{path}: expected the sweep.json that asl-det sweep writes')
+    metrics = [m for variant in record['variants'].values() for m in variant['metrics']]
+    if not metrics:
+        raise UserError(f'{path}: expected the sweep.json that asl-det sweep writes, with a '
+                        'metric of at least one run')
+    return record

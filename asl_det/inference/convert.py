@@ -48,7 +48,7 @@ def convert(source: str, out: Union[str, Path], *, classes: Optional[Sequence[st
 
     It holds the weights, the config of network and test pipeline (square
     images, resized with Pillow, values in [0, 1]), class names and threshold,
-    so that it is enough for ``tools/infer.py``.
+    so that it is enough for ``asl-det infer``.
 
     Args:
         source: file or URL: ``{'model': state dict, 'num_classes': int,

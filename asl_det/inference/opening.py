@@ -93,7 +93,7 @@ def open_checkpoint(config: Optional[ConfigLike], checkpoint: str,
         raise UserError('the config has no model: give the config of a network')
     if partial and config is None:
         raise UserError('a checkpoint that lacks weights needs the config that names them: '
-                        'tools/infer.py CONFIG CHECKPOINT ... --partial')
+                        'asl-det infer CONFIG CHECKPOINT ... --partial')
     if not partial:
         # Nor initial values: all come from the checkpoint.
         cfg.model = rebuilt(without_weights(cfg.model),
@@ -123,7 +123,7 @@ def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:
     if not isinstance(classes, (list, tuple)) or not all(isinstance(c, str) for c in classes):
         raise UserError(f'the class names of checkpoint {source} are not known: write '
                         'metainfo=dict(classes=[...]) in test_dataloader.dataset of the config, or '
-                        'convert official files with tools/convert_checkpoint.py')
+                        'convert official files with asl-det convert')
     palette = found.get('palette')
     fits = isinstance(palette, (list, tuple)) and len(palette) >= len(classes)
     return dict(classes=tuple(classes), palette=palette if fits else 'random')

@@ -61,7 +61,7 @@ class Store:
             if not self.anew:
                 changes = '; '.join(differences(found, self._made_with)[:5])
                 raise UserError(f'{self.folder} holds results made with something else ({changes}):'
-                                ' give another --out, or --anew to put them aside')
+                                ' give another --out, or --overwrite to put them aside')
             self.folder.rename(next(name for name in (
                 self.folder.with_name(f'{self.folder.name}.old{i}') for i in count(1))
                 if not name.exists()))

@@ -114,7 +114,7 @@ class TimmBackbone(Backbone):
         freeze: modules that are not trained and stay in eval mode, e.g.
             ``('conv_stem', 'bn1', 'blocks.0')``.
         skip: modules that are left out, because the inputs are what they
-            would give (features from ``tools/cache_features.py``).
+            would give (features from ``asl-det data features``).
         norm_eval: batch norm uses its stored statistics in training too.
         pooled: output what timm's own classifier reads (its pooling, class
             token, last norm), not the map. :class:`MultiLabelClassifier`

@@ -212,7 +212,7 @@ def read_scores(path: Union[str, Path]) -> Scores:
         UserError: if there is no such file, or it is none.
     """
     if not Path(path).is_file():
-        raise UserError(f'{path} does not exist: write it with tools/test.py CONFIG CHECKPOINT '
+        raise UserError(f'{path} does not exist: write it with asl-det test CONFIG CHECKPOINT '
                         '--out results.json')
     try:
         with np.load(path) as saved:
@@ -223,12 +223,12 @@ def read_scores(path: Union[str, Path]) -> Scores:
                            saved.get('logits', None))
     except zipfile.BadZipFile as error:
         raise UserError(f'{path} is cut off or no npz file ({error}): write it again with '
-                        'tools/test.py CONFIG CHECKPOINT --out results.json') from None
+                        'asl-det test CONFIG CHECKPOINT --out results.json') from None
     except (ValueError, KeyError, OSError, EOFError, TypeError) as error:
-        raise UserError(f'{path} has no scores as tools/test.py writes them: {error}') from None
+        raise UserError(f'{path} has no scores as asl-det test writes them: {error}') from None
     if found.logits is not None and found.logits.shape != found.scores.shape:
         raise UserError(f'{path} has scores of the shape {found.scores.shape}, but logits of '
-                        f'{found.logits.shape}: write it again with tools/test.py')
+                        f'{found.logits.shape}: write it again with asl-det test')
     return found
 
 

@@ -144,7 +144,7 @@ class Thresholds:
         meta = content.get('meta') if isinstance(content, dict) else None
         if not isinstance(meta, dict) or 'state_dict' not in content:
             raise UserError(f'checkpoint {path} has no meta to put thresholds in: convert it with '
-                            'tools/convert_checkpoint.py, or give thresholds.json beside it')
+                            'asl-det convert, or give thresholds.json beside it')
         known = {k.lower(): v for k, v in (meta.get('dataset_meta') or {}).items()}
         if known.get('classes'):
             self.of(known['classes'])

@@ -59,7 +59,7 @@ class TorchvisionTransform(BaseTransform):
 
 @register(TRANSFORMS)
 class LoadFeatures(BaseTransform):
-    """Load what ``tools/cache_features.py`` computed, in the place of an image.
+    """Load what ``asl-det data features`` computed, in the place of an image.
 
     Features are found by the content of the image file, so those of another
     image of the same name are never used.
@@ -82,10 +82,10 @@ class LoadFeatures(BaseTransform):
             as_is, mirrored = np.load(path, mmap_mode='r')
         except FileNotFoundError:
             raise UserError(f'{results["img_path"]} has no features in {self.folder}: make them '
-                            f'with python tools/cache_features.py CONFIG {self.folder}') from None
+                            f'with asl-det data features CONFIG {self.folder}') from None
         except (ValueError, EOFError, OSError) as error:
             raise UserError(f'{path}, the features of {results["img_path"]}, is cut off or broken '
-                            f'({error}): delete it and run tools/cache_features.py again') from None
+                            f'({error}): delete it and run asl-det data features again') from None
         chosen = mirrored if np.random.random() < self.mirror else as_is
         results['img'] = np.array(chosen).transpose(1, 2, 0)
         results['img_shape'] = results['img'].shape[:2]

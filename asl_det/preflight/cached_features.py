@@ -19,7 +19,7 @@ from asl_det.preflight.run import Run
 from asl_det.registry import is_type, type_name
 
 IMAGES = ('LoadImageFromFile', 'LoadImageWithPillow')
-MAKE = 'make them with python tools/cache_features.py CONFIG {folder}'
+MAKE = 'make them with asl-det data features CONFIG {folder}'
 
 
 def check_features(run: Run) -> Iterator[Finding]:

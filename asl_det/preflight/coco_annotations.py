@@ -17,7 +17,7 @@ from asl_det.preflight.filters import choose_few, kept_images
 from asl_det.preflight.finding import Contents, Finding, Known
 from asl_det.preflight.objects import Boxes, check_boxes, check_masks, readable_boxes, used_boxes
 
-COMPLETE = 'python tools/complete_coco.py {path} NEW_FILE writes a copy with what is certain'
+COMPLETE = 'asl-det data complete {path} NEW_FILE writes a copy with what is certain'
 LISTS = ('images', 'annotations', 'categories')
 
 

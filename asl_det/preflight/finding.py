@@ -24,7 +24,7 @@ class Finding:
         where: file with position, or dotted key of the config.
         message: what came, what was expected, what to do.
         error: whether the run can not start; otherwise a warning.
-        images: image files that show it, for ``tools/check.py --show``.
+        images: image files that show it, for ``asl-det check --show``.
     """
 
     rule: str

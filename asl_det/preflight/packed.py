@@ -42,7 +42,7 @@ def check_packed(run: Run, place: str, loader: Dict[str, Any], samples: List[Any
         yield Finding('pipeline', f'{run.config}: {where}', f'{type_name(last)} makes '
                       f'several versions of an image, which {kind.__name__} does not take: end '
                       'the pipeline with PackDetInputs, and give this one as tta_pipeline with '
-                      'tta_model (tools/test.py --tta)')
+                      'tta_model (asl-det test --tta)')
         return
     pack = 'PackMultiLabel' if issubclass(kind, MultiLabelClassifier) else 'PackDetInputs'
     if (detector or issubclass(kind, MultiLabelClassifier)) and not (

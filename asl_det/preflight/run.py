@@ -27,7 +27,7 @@ class Run:
         checkpoint: file or URL that is tested or resumed, or None.
         work_dir: folder of the run, or None.
         thorough: look at everything that takes long, every image, too.
-        outputs: flags that name what is written, ``--out`` and ``--show-dir``, and their paths.
+        outputs: flags that name what is written, ``--out`` and ``--show``, and their paths.
         partial: a checkpoint may fit in part.
         anyway: a resumed training may differ from what it was.
         memo: what checks share, so that it is read or built once.

@@ -18,9 +18,9 @@ TOLD = {'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_PORT', 'MASTER_A
         'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
         'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK',
                 'MASTER_ADDR')}
-STARTS = {'pytorch': 'torchrun --nproc_per_node=N tools/train.py ... --launcher pytorch',
-          'slurm': 'srun ... python tools/train.py ... --launcher slurm',
-          'mpi': 'mpirun -np N -x MASTER_ADDR=HOST python tools/train.py ... --launcher mpi'}
+STARTS = {'pytorch': 'torchrun --nproc_per_node=N -m asl_det train ... --launcher pytorch',
+          'slurm': 'srun ... asl-det train ... --launcher slurm',
+          'mpi': 'mpirun -np N -x MASTER_ADDR=HOST asl-det train ... --launcher mpi'}
 
 
 def join_processes(cfg: Config) -> None:

@@ -1,6 +1,6 @@
 """The digits recipe with a gamma_neg that adjusts itself to a target for delta_p.
 
-    python tools/make_digits.py --preset multilabel
+    asl-det data digits --preset multilabel
     python tools/train.py configs/multilabel/resnet18-w16_asl-adaptive_digits.py
 """
 _base_ = './resnet18-w16_asl_digits.py'

@@ -1,7 +1,7 @@
 """A small ResNet that learns which digits are on a canvas, with the asymmetric loss.
 
 mAP 0.992 +- 0.001 (seeds 0, 1, 2) on the validation set, two CPU cores, 2 minutes.
-    python tools/make_digits.py --preset multilabel
+    asl-det data digits --preset multilabel
     python tools/train.py configs/multilabel/resnet18-w16_asl_digits.py
 """
 _base_ = ['./_base_/runtime.py', './_base_/digits.py']

@@ -1,4 +1,4 @@
-"""What tools/tune_thresholds.py finds, and that the file it leaves means the same decisions."""
+"""What asl-det thresholds finds, and that the file it leaves means the same decisions."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_calibrated_thresholds_on_calibrated_scores_decide_as_the_report_says(fo
     for name, used in (('classes', thresholds.of(NAMES)), ('global', [thresholds.default] * 4)):
         assert metrics(claims, *count(calibrated, used))[0] == pytest.approx(
             report['metrics']['same_scores'][name])
-    # tools/test.py decides on logits as the network gives them.
+    # asl-det test decides on logits as the network gives them.
     raw = metrics(claims, *count(claims, thresholds.on_logits(NAMES)))[0]
     assert raw == pytest.approx(report['metrics']['same_scores']['classes'])
 

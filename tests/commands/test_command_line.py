@@ -1,14 +1,13 @@
 """Mistakes that the package explains end in one line; everything else keeps its traceback."""
 
 import argparse
-import importlib.util
 import shutil
 import signal
 import subprocess
-import sys
 import traceback
 
 import pytest
+from command_line import run_command
 from torch.utils.data import DataLoader, Dataset
 
 from asl_det.commands.command_line import config_options, one_line, one_line_errors
@@ -94,10 +93,10 @@ def test_what_a_disk_or_a_network_is_to_blame_for_is_one_line(error, says):
 
 
 def test_a_flag_and_an_option_for_the_same_value_are_refused():
-    args = argparse.Namespace(cfg_options={'lr': 1}, lr=2.0, epochs=None, data_root='x')
+    args = argparse.Namespace(cfg_options=['lr=1'], lr=2.0, epochs=None, data_root='x')
     with pytest.raises(UserError, match='--lr 2.0 and --cfg-options lr=1 say the same'):
         config_options(args)
-    args.cfg_options = {'a': 1}
+    args.cfg_options = ['a=1']
     assert config_options(args) == {'a': 1, 'lr': 2.0, 'data_root': 'x'}
     assert config_options(argparse.Namespace(cfg_options=None)) == {}
 
@@ -111,15 +110,6 @@ def test_make_clean_keeps_trained_models(tmp_path):
     subprocess.run(['make', '-C', str(tmp_path), 'clean'], check=True, capture_output=True)
     assert (tmp_path / 'work_dirs/run/epoch_1.pth').exists()
     assert (tmp_path / 'data/digits/a.png').exists() and not (tmp_path / '.venv').exists()
-
-
-@pytest.mark.parametrize('tool', ['train', 'test', 'cache_features', 'suggest'])
-def test_every_command_that_reads_a_config_takes_a_data_root(tool):
-    result = subprocess.run([sys.executable, f'tools/{tool}.py', '--help'], capture_output=True,
-                            text=True)
-    assert result.returncode == 0 and '--data-root' in result.stdout
-    for flag in ('--epochs', '--lr', '--auto-scale-lr'):
-        assert (flag in result.stdout) == (tool == 'train')
 
 
 @pytest.mark.parametrize('number, status', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -136,17 +126,13 @@ def test_a_stopped_training_ends_with_the_status_of_its_signal_and_how_to_go_on(
 
 
 def test_what_guards_a_training_is_set_by_flags(tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location('train_tool', 'tools/train.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     asked = {}
-    monkeypatch.setattr(tool, 'train', lambda cfg, **kwargs: asked.update(kwargs))
+    monkeypatch.setattr('asl_det.engine.train', lambda cfg, **kwargs: asked.update(kwargs))
     config = 'configs/multilabel/resnet18-w16_asl_digits.py'
     for flags, expected in (
             ([], dict(overwrite=False, stop_signals=['SIGINT', 'SIGTERM'], non_finite_steps=10)),
             (['--overwrite', '--stop-signals', 'SIGUSR1', '--non-finite-steps', '3'],
              dict(overwrite=True, stop_signals=['SIGINT', 'SIGTERM', 'SIGUSR1'],
                   non_finite_steps=3))):
-        monkeypatch.setattr(sys, 'argv', ['train.py', config, *flags])
-        tool.main()
+        run_command('train', config, *flags)
         assert {name: asked[name] for name in expected} == expected

@@ -12,7 +12,7 @@ import mmdet
 import numpy as np
 import pytest
 import torch
-from command_line import CONFIG, run_tool
+from command_line import CONFIG, run_command
 from processes import python as run
 
 from asl_det.data.digits import make_digits
@@ -90,7 +90,7 @@ def test_a_training_is_resumed_from_its_last_checkpoint(trained, digits):
 def test_evaluation_writes_metrics_detections_and_drawings(trained, digits, tmp_path):
     checkpoint = (trained[0] / 'last_checkpoint').read_text()
     result = run('tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'work', '--out',
-                 tmp_path / 'out' / 'results.json', '--show-dir', tmp_path / 'drawn',
+                 tmp_path / 'out' / 'results.json', '--show', tmp_path / 'drawn',
                  *data_options(digits))
     assert result.returncode == 0, result.stderr
     assert 'coco/bbox_mAP ' in result.stdout
@@ -133,7 +133,7 @@ def test_an_mmdet_config_is_tested_by_name(digits, tmp_path, monkeypatch):
             'test_dataloader.dataset.pipeline.1.scale': '(160,160)',
             'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False,
             'test_evaluator.ann_file': tmp_path / 'coco.json'}
-    code = run_tool('test', monkeypatch, name, tmp_path / 'r18.pth', '--work-dir', tmp_path,
+    code = run_command('test', name, tmp_path / 'r18.pth', '--work-dir', tmp_path,
                     '--out', tmp_path / 'results.json', '--cfg-options',
                     *(f'{k}={v}' for k, v in data.items()))
     assert code is None and (tmp_path / 'results.json').is_file()
@@ -155,7 +155,7 @@ def test_each_mistake_is_one_line_that_names_the_path(digits, tmp_path, monkeypa
         (('train', 'mmdet::retinanet/nothing.py'), 'config mmdet::retinanet/nothing.py'),
         (('train', CONFIG, *data_options('nowhere')),
          'train_dataloader.dataset.ann_file: nowhere/instances_train.json does not exist'),
-        (('train', CONFIG, *data_options('nowhere')), 'python tools/make_digits.py'),
+        (('train', CONFIG, *data_options('nowhere')), 'asl-det data digits'),
         (('train', 'configs/fcos/fcos_r50-caffe_fpn_gn-head_asl-1x_coco.py'), 'download COCO 2017'),
         (('train', CONFIG, *data_options(no_images)),
          f'data_prefix.img: {no_images}/train/ does not'),
@@ -166,7 +166,7 @@ def test_each_mistake_is_one_line_that_names_the_path(digits, tmp_path, monkeypa
         (('test', CONFIG, tmp_path / 'bad.pth', *data_options(digits)), 'could run code'),
     ]
     for (tool, *args), expected in cases:
-        message = run_tool(tool, monkeypatch, *args[:2 if tool == 'test' else 1], *work_dir,
+        message = run_command(tool, *args[:2 if tool == 'test' else 1], *work_dir,
                            *args[2 if tool == 'test' else 1:])
         assert isinstance(message, str) and message.startswith('error: '), (args, message)
         lines = message.split('\n')
@@ -189,12 +189,12 @@ def test_a_missing_or_broken_image_ends_with_one_line_that_names_it(digits, tmp_
 
 
 def test_figures_from_the_command_line(tmp_path, monkeypatch):
-    assert run_tool('plot_loss', monkeypatch, '--out', tmp_path / 'figures') is None
+    assert run_command('plot-loss', '--out', tmp_path / 'figures') is None
     assert len(list((tmp_path / 'figures').glob('*.pdf'))) == 2
-    code = run_tool('plot_loss', monkeypatch, '--clip', 2, '--out', tmp_path)
+    code = run_command('plot-loss', '--clip', 2, '--out', tmp_path)
     assert 'expected a margin in [0, 1)' in code
-    assert 'ProbabilityMonitorHook' in run_tool('plot_training', monkeypatch, tmp_path)
-    assert 'two runs are called' in run_tool('plot_training', monkeypatch, tmp_path, tmp_path)
+    assert 'ProbabilityMonitorHook' in run_command('plot-training', tmp_path)
+    assert 'two runs are called' in run_command('plot-training', tmp_path, tmp_path)
 
 
 def test_a_table_of_sweeps_needs_records_of_sweeps(tmp_path, monkeypatch):
@@ -205,17 +205,17 @@ def test_a_table_of_sweeps_needs_records_of_sweeps(tmp_path, monkeypatch):
                  '{"variants": {"a": {"metrics": {"x/mAP": {"mean": null, "std": null, "values": '
                  '[]}}}}}'):
         other.write_text(text)
-        assert f'{other}: expected the sweep.json' in run_tool('sweep_table', monkeypatch, other)
+        assert f'{other}: expected the sweep.json' in run_command('table', other)
     known = 'docs/detection/retinanet_digits.json'
-    assert 'named retinanet_digits too' in run_tool('sweep_table', monkeypatch, known, known)
+    assert 'named retinanet_digits too' in run_command('table', known, known)
     none = tmp_path / 'none.json'
-    assert f'{none} does not exist' in run_tool('sweep_table', monkeypatch, none)
+    assert f'{none} does not exist' in run_command('table', none)
     short = (known, '--by-variant', '--metrics')
-    assert 'more than one metric: coco/bbox_mAP_50, coco/bbox_mAP_75' in run_tool(
-        'sweep_table', monkeypatch, *short, '.*_(50|75)')
-    assert '--by-variant shows one metric' in run_tool('sweep_table', monkeypatch, *short, 'a', 'b')
-    assert 'has no variant bce; there are: mmdet' in run_tool(
-        'sweep_table', monkeypatch, *short, '.*_mAP', '--baseline', 'bce')
+    assert 'more than one metric: coco/bbox_mAP_50, coco/bbox_mAP_75' in run_command(
+        'table', *short, '.*_(50|75)')
+    assert '--by-variant shows one metric' in run_command('table', *short, 'a', 'b')
+    assert 'has no variant bce; there are: mmdet' in run_command(
+        'table', *short, '.*_mAP', '--baseline', 'bce')
 
 
 @pytest.fixture(scope='module')
@@ -229,7 +229,7 @@ def hidden_digits(tmp_path_factory):
 def test_without_a_baseline_there_are_label_statistics_and_ranges_but_no_suggestion(
         hidden_digits, tmp_path, monkeypatch, capsys):
     config, data = hidden_digits
-    assert run_tool('suggest', monkeypatch, config, '--out', tmp_path / 's.json', '--figure',
+    assert run_command('suggest', config, '--out', tmp_path / 's.json', '--figure',
                     tmp_path / 'figure', '--cfg-options', data) is None
     out = ' '.join(capsys.readouterr().out.split())
     assert '30 images, 10 classes' in out and 'negatives for one positive' in out
@@ -249,7 +249,7 @@ def test_with_the_scores_of_a_baseline_margin_and_gamma_come_with_their_reasons(
     targets = rng.random((400, 10)) < scores
     path = tmp_path / 'a.scores.npz'
     np.savez(path, scores=scores, targets=targets.astype(np.int8), classes=list('0123456789'))
-    assert run_tool('suggest', monkeypatch, config, '--scores', path, '--margin-share', 0.7,
+    assert run_command('suggest', config, '--scores', path, '--margin-share', 0.7,
                     '--out', tmp_path / 's.json', '--cfg-options', data) is None
     out = ' '.join(capsys.readouterr().out.split())
     found = json.loads((tmp_path / 's.json').read_text())['suggestion']
@@ -259,20 +259,20 @@ def test_with_the_scores_of_a_baseline_margin_and_gamma_come_with_their_reasons(
 
     np.savez(path, scores=scores ** 0.3, targets=targets.astype(np.int8),
              classes=list('0123456789'))
-    assert run_tool('suggest', monkeypatch, config, '--scores', path, '--cfg-options', data) is None
+    assert run_command('suggest', config, '--scores', path, '--cfg-options', data) is None
     assert 'this is no calibrated baseline' in ' '.join(capsys.readouterr().out.split())
 
-    for content, says in ((dict(scores=scores), 'has no scores as tools/test.py writes them'),
+    for content, says in ((dict(scores=scores), 'has no scores as asl-det test writes them'),
                           (dict(scores=scores, targets=targets, classes=list('abc')),
                            'give the scores of a baseline on the same classes'),
                           (dict(scores=scores[:, :9], targets=targets, classes=list('0123456789')),
                            'scores have the shape (400, 9), targets (400, 10)')):
         np.savez(path, **content)
-        assert says in run_tool('suggest', monkeypatch, config, '--scores', path, '--cfg-options',
+        assert says in run_command('suggest', config, '--scores', path, '--cfg-options',
                                 data)
     cut = tmp_path / 'cut.npz'
     cut.write_bytes(path.read_bytes()[:900])
     for args, says in ((('--scores', 'none.npz'), 'none.npz does not exist'),
                        (('--scores', cut), 'cut.npz is cut off or no npz file'),
                        (('--margin-share', 1), 'between 0 and 1')):
-        assert says in run_tool('suggest', monkeypatch, config, *args, '--cfg-options', data)
+        assert says in run_command('suggest', config, *args, '--cfg-options', data)

@@ -6,7 +6,7 @@ import signal
 import sys
 
 import pytest
-from command_line import run_tool
+from command_line import run_command
 from processes import python
 
 from asl_det.data.digits import make_digits
@@ -15,16 +15,16 @@ from asl_det.files.whole import require_output, whole_file, write_whole
 
 # Commands whose inputs are not there: what is said first is that nothing could be written.
 FILES = {
-    'complete_coco': ('no.json', '{}'), 'hide_boxes': ('no.json', '{}', '--share', '0.5'),
-    'hold_out': ('no.json', '{}', 'held.json'), 'convert_checkpoint': ('no.pth', '{}'),
-    'export_onnx': ('no.pth', '--out', '{}'), 'suggest': ('no.py', '--out', '{}'),
-    'tune_thresholds': ('no.npz', '--out', '{}'), 'check_heads': ('--out', '{}'),
+    'data complete': ('no.json', '{}'), 'data hide-boxes': ('no.json', '{}', '--share', '0.5'),
+    'data hold-out': ('no.json', '{}', 'held.json'), 'convert': ('no.pth', '{}'),
+    'export': ('no.pth', '--out', '{}'), 'suggest': ('no.py', '--out', '{}'),
+    'thresholds': ('no.npz', '--out', '{}'), 'check_heads': ('--out', '{}'),
     'benchmark_loss': ('--out', '{}')}
 FOLDERS = {
-    'make_digits': ('{}',), 'cache_features': ('no.py', '{}'), 'plot_loss': ('--out', '{}'),
+    'data digits': ('{}',), 'data features': ('no.py', '{}'), 'plot-loss': ('--out', '{}'),
     'check': ('no.py', '--show', '{}'), 'infer': ('no.pth', 'no.jpg', '--out', '{}'),
     'sweep': ('no.py', '--losses', 'asl', '--work-dir', '{}')}
-FIGURES = {'plot_training': ('no', '--out', '{}'), 'suggest': ('no.py', '--figure', '{}')}
+FIGURES = {'plot-training': ('no', '--out', '{}'), 'suggest': ('no.py', '--figure', '{}')}
 
 
 @pytest.fixture
@@ -41,21 +41,21 @@ def here(tmp_path, monkeypatch):
     ids=[*FILES, *FOLDERS, *(f'{name} figure' for name in FIGURES)])
 def test_a_place_below_a_file_is_refused_before_the_work(here, monkeypatch, tool, arguments):
     place = here / 'file/below/x'
-    said = run_tool(tool, monkeypatch, *(a.format(place) for a in arguments))
+    said = run_command(tool, *(a.format(place) for a in arguments))
     assert f'{place}' in said and f'{here}/file is a file: expected a folder' in said
     assert said.startswith('error: ') and '\n' not in said
 
 
 @pytest.mark.parametrize('tool', FILES)
 def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(here, monkeypatch, tool):
-    said = run_tool(tool, monkeypatch, *(a.format(here) for a in FILES[tool]))
-    expected = 'exists: give a new file' if tool == 'complete_coco' else 'is a folder: expected'
+    said = run_command(tool, *(a.format(here) for a in FILES[tool]))
+    expected = 'exists: give a new file' if tool == 'data complete' else 'is a folder: expected'
     assert f'{here}' in said and expected in said and '\n' not in said
 
 
 @pytest.mark.parametrize('tool', FOLDERS)
 def test_a_file_in_the_place_of_a_folder_is_refused_before_the_work(here, monkeypatch, tool):
-    said = run_tool(tool, monkeypatch, *(a.format(here / 'file') for a in FOLDERS[tool]))
+    said = run_command(tool, *(a.format(here / 'file') for a in FOLDERS[tool]))
     assert f'{here}/file is a file: expected a folder' in said and '\n' not in said
 
 
@@ -97,21 +97,22 @@ def test_an_error_of_the_system_names_the_file_that_was_asked_for(tmp_path, monk
 
 
 LIMITED = '''
-import resource, runpy, sys
+import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name='__main__')
+from asl_det_cli import main
+main()
 '''
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='limits of Linux')
-@pytest.mark.parametrize('tool', ['make_digits', 'hide_boxes', 'plot_loss'])
+@pytest.mark.parametrize('tool', ['data digits', 'data hide-boxes', 'plot-loss'])
 def test_a_disk_that_fills_up_is_one_line_and_leaves_no_part(tmp_path, tool):
     source, out = tmp_path / 'source.json', tmp_path / 'out'
     source.write_text(json.dumps(dict(images=[dict(id=i) for i in range(100)], annotations=[])))
-    arguments = dict(make_digits=(out, '--num-train', 2, '--num-val', 2), plot_loss=('--out', out),
-                     hide_boxes=(source, out / 'x.json', '--share', 0.1))[tool]
-    result = python('-c', LIMITED, f'tools/{tool}.py', *arguments)
+    arguments = {'data digits': (out, '--num-train', 2, '--num-val', 2),
+                 'data hide-boxes': (source, out / 'x.json', '--share', 0.1),
+                 'plot-loss': ('--out', out)}[tool]
+    result = python('-c', LIMITED, *tool.split(), *arguments)
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith(f'error: {out}/') and 'can not be written (File too large)' in last

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from command_line import run_tool
+from command_line import run_command
 from small_digits import CONFIG, small_digits
 
 from asl_det.engine import test as evaluate
@@ -36,7 +36,7 @@ def scores(tmp_path):
 
 
 def test_scores_become_thresholds_a_report_and_a_figure(scores, monkeypatch, capsys):
-    assert run_tool('tune_thresholds', monkeypatch, scores, '--folds', 2) is None
+    assert run_command('thresholds', scores, '--folds', 2) is None
     out = capsys.readouterr().out
     assert 'one a class' in out and 'ECE' in out
     made = {p.name for p in scores.parent.iterdir()} - {scores.name}
@@ -45,7 +45,7 @@ def test_scores_become_thresholds_a_report_and_a_figure(scores, monkeypatch, cap
     assert set(thresholds.classes) == set(CLASSES) and thresholds.bias != 0
     assert thresholds.source['results'] == scores.name and thresholds.source['images'] == 200
     report = scores.parent / 'results.thresholds.report.json'
-    assert run_tool('tune_thresholds', monkeypatch, '--compare', f'A={report},{report}') is None
+    assert run_command('thresholds', '--compare', f'A={report},{report}') is None
     assert '| mean_class_F1, one a class |' in capsys.readouterr().out
 
 
@@ -58,7 +58,7 @@ def test_boxes_become_thresholds_by_the_names_of_the_categories(tmp_path, monkey
              for i in range(20) for x, s in ((0, (0.8, 0.3)[i % 2]), (30, (0.6, 0.1)[i % 2]))]
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
     (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
-    assert run_tool('tune_thresholds', monkeypatch, tmp_path / 'boxes.json', '--annotations',
+    assert run_command('thresholds', tmp_path / 'boxes.json', '--annotations',
                     tmp_path / 'truth.json', '--recall', 1, '--shrink', 0,
                     '--out',
                     tmp_path / 'deep' / 't.json') is None
@@ -72,19 +72,19 @@ def test_logits_whose_scores_are_all_one_are_tuned_as_others(tmp_path, monkeypat
     found = {}
     for shift in (0, 60):
         path = write_logits(tmp_path / f'{shift}.scores.npz', shift)
-        assert run_tool('tune_thresholds', monkeypatch, path, '--folds', 2) is None
+        assert run_command('thresholds', path, '--folds', 2) is None
         found[shift] = Thresholds.load(tmp_path / f'{shift}.thresholds.json')
     assert found[60].on_logits(CLASSES) == pytest.approx(
         [t + 60 for t in found[0].on_logits(CLASSES)], abs=1e-3)
     assert 'warning' not in capsys.readouterr().out
-    said = run_tool('tune_thresholds', monkeypatch, tmp_path / '60.scores.npz', '--calibrate',
+    said = run_command('thresholds', tmp_path / '60.scores.npz', '--calibrate',
                     'none')
     assert 'whose probabilities round to 0 or 1: calibrate with a bias' in said
 
 
 def test_scores_of_exactly_one_are_told_where_there_are_no_logits(tmp_path, monkeypatch, capsys):
     path = write_logits(tmp_path / 'old.scores.npz', 16.5, logits=False)
-    assert run_tool('tune_thresholds', monkeypatch, path, '--folds', 2) is None
+    assert run_command('thresholds', path, '--folds', 2) is None
     assert 'are exactly 1 (' in capsys.readouterr().out
     truth = dict(images=[dict(id=1, width=90, height=50)], categories=[dict(id=3, name='hole')],
                  annotations=[dict(id=i, image_id=1, category_id=3, area=100, iscrowd=0,
@@ -93,14 +93,14 @@ def test_scores_of_exactly_one_are_told_where_there_are_no_logits(tmp_path, monk
              for i, (y, s) in enumerate([(0, 1.0), (30, 1.0), (0, 0.5)])]
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
     (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
-    run_tool('tune_thresholds', monkeypatch, tmp_path / 'boxes.json', '--annotations',
+    run_command('thresholds', tmp_path / 'boxes.json', '--annotations',
              tmp_path / 'truth.json', '--shrink', 0)
     assert '2 are exactly 1 (1 of them hits): their order is lost; boxes of equal scores are ' \
         'matched in the order of the file' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (['none.npz'], 'none.npz does not exist: write it with tools/test.py'),
+    (['none.npz'], 'none.npz does not exist: write it with asl-det test'),
     (['boxes.json'], 'give --annotations'),
     (['{scores}', '--annotations', 'a.json'], '--annotations is for boxes'),
     (['{scores}', '--precision', '1.5'], '--precision 1.5: expected a number above 0, up to 1'),
@@ -113,7 +113,7 @@ def test_scores_of_exactly_one_are_told_where_there_are_no_logits(tmp_path, monk
 def test_mistakes_end_in_one_line(scores, arguments, message, monkeypatch):
     other = scores.with_name('other.json')
     other.write_text('{}')
-    said = run_tool('tune_thresholds', monkeypatch,
+    said = run_command('thresholds',
                     *(a.format(scores=scores, other=other) for a in arguments))
     assert message in said and '\n' not in said
 
@@ -183,5 +183,5 @@ def test_an_evaluation_predicts_by_the_thresholds_of_its_classes(tmp_path):
 
 
 def test_a_threshold_that_is_none_is_told_before_anything_is_computed(monkeypatch):
-    said = run_tool('test', monkeypatch, CONFIG, 'a.pth', '--thresholds', '1.5')
+    said = run_command('test', CONFIG, 'a.pth', '--threshold', '1.5')
     assert said == 'error: threshold is 1.5; expected a number from 0 to 1'

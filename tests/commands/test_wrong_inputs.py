@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from command_line import CONFIG, run_tool
+from command_line import CONFIG, run_command
 
 from asl_det.errors import DownloadError, UserError
 from asl_det.multilabel.backbones import TimmBackbone, TorchvisionBackbone
@@ -34,53 +34,54 @@ def coco(tmp_path):
 
 
 @pytest.mark.parametrize('seed', [-1, 2**32])
-@pytest.mark.parametrize('tool', ['make_digits', 'hide_boxes', 'hold_out', 'tune_thresholds',
+@pytest.mark.parametrize('tool', ['data digits', 'data hide-boxes', 'data hold-out', 'thresholds',
                                   'train', 'sweep'])
 def test_a_seed_that_not_every_generator_takes_is_refused(coco, tmp_path, monkeypatch, tool, seed):
     out = tmp_path / 'out'
     np.savez(tmp_path / 'a.npz', scores=np.ones((4, 1)), targets=np.ones((4, 1)), classes=['a'])
-    arguments = dict(make_digits=(out,), hide_boxes=(coco(), out, '--share', 0.5),
-                     hold_out=(coco(), out, tmp_path / 'held'), tune_thresholds=(
-                         tmp_path / 'a.npz', '--out', out), train=(CONFIG, '--work-dir', out),
-                     sweep=(CONFIG, '--work-dir', out, '--losses', 'asl'))[tool]
-    said = run_tool(tool, monkeypatch, *arguments, '--seeds' if tool == 'sweep' else '--seed', seed)
+    arguments = {'data digits': (out,), 'data hide-boxes': (coco(), out, '--share', 0.5),
+                 'data hold-out': (coco(), out, tmp_path / 'held'),
+                 'thresholds': (tmp_path / 'a.npz', '--out', out),
+                 'train': (CONFIG, '--work-dir', out),
+                 'sweep': (CONFIG, '--work-dir', out, '--losses', 'asl')}[tool]
+    said = run_command(tool, *arguments, '--seeds' if tool == 'sweep' else '--seed', seed)
     one_line(said, f'seed {seed}: {RANGE}')
     assert not out.exists()
 
 
 @pytest.mark.parametrize('tool, arguments, says', [
-    ('plot_loss', ('--gamma-neg', 'nan'), '--gamma-neg nan: expected a number from 0'),
-    ('plot_loss', ('--gamma-focal', 'inf'), '--gamma-focal inf: expected a number from 0'),
-    ('plot_loss', ('--clip', 'nan'), '--clip nan: expected a margin'),
-    ('make_digits', ('{out}', '--size', 10**9), 'size=1000000000: expected at most 4096 pixels'),
-    ('tune_thresholds', ('no.npz', '--fixed', 'nan'), '--fixed is nan; expected a number'),
-    ('tune_thresholds', ('no.npz', '--fixed', -1), '--fixed is -1.0; expected a number from 0'),
-    ('tune_thresholds', ('no.npz', '--iou', 'inf'), '--iou inf: expected a number above 0'),
-    ('tune_thresholds', ('no.npz', '--iou', 0), '--iou 0: expected a number above 0'),
+    ('plot-loss', ('--gamma-neg', 'nan'), '--gamma-neg nan: expected a number from 0'),
+    ('plot-loss', ('--gamma-focal', 'inf'), '--gamma-focal inf: expected a number from 0'),
+    ('plot-loss', ('--clip', 'nan'), '--clip nan: expected a margin'),
+    ('data digits', ('{out}', '--image-size', 10**9), 'size=1000000000: expected at most 4096'),
+    ('thresholds', ('no.npz', '--fixed', 'nan'), '--fixed is nan; expected a number'),
+    ('thresholds', ('no.npz', '--fixed', -1), '--fixed is -1.0; expected a number from 0'),
+    ('thresholds', ('no.npz', '--iou', 'inf'), '--iou inf: expected a number above 0'),
+    ('thresholds', ('no.npz', '--iou', 0), '--iou 0: expected a number above 0'),
     ('benchmark_loss', ('--rounds', 0), '--rounds 0: expected a whole number from 1'),
     ('benchmark_loss', ('--threads', -1), '--threads -1: expected'),
     ('benchmark_loss', ('--clip', 'nan'), '--clip nan: expected a margin'),
     ('benchmark_loss', ('--device', 'tpu9'), '--device tpu9: '),
     ('benchmark_loss', ('--table', '{other}'), 'other.json: expected what this command writes'),
-    ('tune_thresholds', ('--compare', 'A={other}'), 'other.json is no report of this command')])
+    ('thresholds', ('--compare', 'A={other}'), 'other.json is no report of this command')])
 def test_numbers_out_of_range_and_files_of_others_are_refused(tmp_path, monkeypatch, tool,
                                                               arguments, says):
     for text in ('{}', '[]', '3', '{"results": [{}]}', '{"metrics": {"cross_validated": 1}}'):
         (tmp_path / 'other.json').write_text(text)
-        one_line(run_tool(tool, monkeypatch, *(str(a).format(
+        one_line(run_command(tool, *(str(a).format(
             out=tmp_path / 'out', other=tmp_path / 'other.json') for a in arguments)), says)
 
 
 @pytest.mark.parametrize('change, says', [
     (dict(scores=np.array([['a', 'b']] * 4)), 'its scores are no numbers'),
-    (dict(targets=np.array([[None, 1]] * 4)), 'has no scores as tools/test.py writes them'),
+    (dict(targets=np.array([[None, 1]] * 4)), 'has no scores as asl-det test writes them'),
     (dict(scores=np.ones(4)), 'scores have the shape (4,), targets (4, 2): expected 2 columns'),
     (dict(scores=np.ones((4, 0)), targets=np.ones((4, 0)), classes=[]), 'scores of no class'),
 ])
 def test_scores_that_are_none_are_refused(tmp_path, monkeypatch, change, says):
     content = dict(scores=np.ones((4, 2)), targets=np.eye(4, 2), classes=['a', 'b'])
     np.savez(tmp_path / 'a.scores.npz', **{**content, **change})
-    one_line(run_tool('tune_thresholds', monkeypatch, tmp_path / 'a.scores.npz'), says)
+    one_line(run_command('thresholds', tmp_path / 'a.scores.npz'), says)
 
 
 MIXED = [dict(id=1), dict(id='2')]
@@ -92,22 +93,22 @@ MIXED = [dict(id=1), dict(id='2')]
      'coco.json: the ids of annotations are not all'),
     (dict(annotations=[dict(id={}, image_id=1)]), 'annotations[0].id is {}'),
     (dict(annotations=[dict(id=1, image_id=[1])]), 'annotations[0].image_id is [1]')])
-@pytest.mark.parametrize('tool', ['hide_boxes', 'hold_out'])
+@pytest.mark.parametrize('tool', ['data hide-boxes', 'data hold-out'])
 def test_ids_that_can_not_be_sorted_are_named(coco, tmp_path, monkeypatch, tool, change, says):
-    one_line(run_tool(tool, monkeypatch, coco(**change), tmp_path / 'a', *(
-        ['--share', 0.5] if tool == 'hide_boxes' else [tmp_path / 'b'])), says, 'coco.json')
+    one_line(run_command(tool, coco(**change), tmp_path / 'a', *(
+        ['--share', 0.5] if tool == 'data hide-boxes' else [tmp_path / 'b'])), says, 'coco.json')
 
 
 def test_an_image_under_two_ids_is_not_in_both_parts(coco, tmp_path, monkeypatch):
     images = [dict(id=i, file_name=f'{i % 3}.png') for i in range(4)]
-    said = run_tool('hold_out', monkeypatch, coco(images=images), tmp_path / 'a', tmp_path / 'b')
+    said = run_command('data hold-out', coco(images=images), tmp_path / 'a', tmp_path / 'b')
     one_line(said, '0.png is there twice, as the images 0 and 3, and could be in both parts')
 
 
 @pytest.mark.parametrize('images', [[dict(id=1), dict(id=1)], [dict()]])
 def test_images_without_an_id_of_their_own_are_not_completed(coco, tmp_path, monkeypatch, images):
     images = [dict(image, width=1, height=1) for image in images]
-    said = run_tool('complete_coco', monkeypatch, coco(images=images, annotations=[]),
+    said = run_command('data complete', coco(images=images, annotations=[]),
                     tmp_path / 'a')
     one_line(said, f'images[{len(images) - 1}] has the id', 'expected a number, each once')
 
@@ -126,11 +127,11 @@ GONE = f'weights {URL} can not be downloaded (<urlopen error no route>): put the
 
 
 @pytest.mark.parametrize('tool, arguments', [
-    ('convert_checkpoint', (URL, '{out}')), ('export_onnx', (URL, '--out', '{out}')),
+    ('convert', (URL, '{out}')), ('export', (URL, '--out', '{out}')),
     ('infer', (URL, 'README.md', '--out', '{out}'))])
 def test_a_checkpoint_that_can_not_be_downloaded_is_one_line(no_network, tmp_path, monkeypatch,
                                                              tool, arguments):
-    said = run_tool(tool, monkeypatch, *(a.format(out=tmp_path / 'out') for a in arguments))
+    said = run_command(tool, *(a.format(out=tmp_path / 'out') for a in arguments))
     one_line(said, GONE)
 
 

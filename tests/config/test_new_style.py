@@ -3,7 +3,6 @@
 ``tests/new_style`` has small ones, their parts imported as classes by bases of bases.
 """
 
-import importlib.util
 import json
 import re
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_command
 from mmengine.config import Config
 from mmengine.config.lazy import LazyObject
 from PIL import Image
@@ -57,23 +57,9 @@ def options(coco):
     return dict(data_root=str(coco), classes=['cat', 'dog'])
 
 
-def tool(name, *args):
-    """Run a command in this process; returns what it exits with (None for success)."""
-    spec = importlib.util.spec_from_file_location('tool', f'tools/{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    argv, sys.argv = sys.argv, [name, *map(str, args)]
-    try:
-        module.main()
-    except SystemExit as ended:
-        return ended.code
-    finally:
-        sys.argv = argv
-
-
 @pytest.mark.parametrize('name', NAMES)
 def test_configs_written_as_mmdets_own_are_right(name, coco, capsys):
-    assert tool('check', STYLE / f'{name}.py', *arguments(coco)) is None
+    assert run_command('check', STYLE / f'{name}.py', *arguments(coco)) is None
     assert capsys.readouterr().out.splitlines()[-1] == 'nothing is wrong'  # onedl has a word before
 
 
@@ -160,8 +146,8 @@ def test_names_are_those_of_the_object_not_of_another_package():
 def trained(coco, tmp_path_factory):
     """A run of two epochs with our loss, from the command line."""
     work = tmp_path_factory.mktemp('run')
-    assert tool('train', RETINANET, '--loss', 'asl', *arguments(coco), '--epochs', 2, '--seed', 1,
-                '--work-dir', work) is None
+    assert run_command('train', RETINANET, '--loss', 'asl', *arguments(coco), '--epochs', 2,
+                       '--seed', 1, '--work-dir', work) is None
     return work
 
 
@@ -181,9 +167,9 @@ def of_mmengine(checkpoint, path):
 def test_a_loss_is_put_into_it_and_its_run_is_tested_from_its_own_dump(trained, tmp_path, coco):
     text = (trained / 'retinanet.py').read_text()
     assert "type='AsymmetricLoss'" in text and 'FocalLoss' not in text
-    assert tool('test', trained / 'retinanet.py', trained / 'epoch_2.pth', '--out',
+    assert run_command('test', trained / 'retinanet.py', trained / 'epoch_2.pth', '--out',
                 tmp_path / 'a.json', '--work-dir', tmp_path) is None
-    assert tool('test', RETINANET, of_mmengine(trained / 'epoch_2.pth', tmp_path / 'b.pth'),
+    assert run_command('test', RETINANET, of_mmengine(trained / 'epoch_2.pth', tmp_path / 'b.pth'),
                 *arguments(coco), '--out', tmp_path / 'b.json', '--work-dir', tmp_path) is None
     one, other = (json.loads((tmp_path / f'{n}.bbox.json').read_text()) for n in 'ab')
     assert one == other and len(one) > 5
@@ -193,8 +179,8 @@ def test_its_run_is_resumed_from_the_config_and_from_the_dump(trained, coco, tmp
     for i, config in enumerate(((RETINANET, '--loss', 'asl', *arguments(coco), '--epochs', 2),
                                 (trained / 'retinanet.py', ))):
         work = shutil.copytree(trained, tmp_path / str(i))
-        assert tool('train', *config, '--seed', 1, '--resume', work / 'epoch_1.pth', '--work-dir',
-                    work) is None
+        assert run_command('train', *config, '--seed', 1, '--resume', work / 'epoch_1.pth',
+                           '--work-dir', work) is None
         one, other = (torch.load(path / 'epoch_2.pth', weights_only=False)['state_dict']
                       for path in (trained, work))
         assert all(torch.equal(one[k], other[k]) for k in one)
@@ -205,11 +191,11 @@ def test_its_checkpoint_is_enough_to_infer_and_to_export(trained, coco, tmp_path
     rows = []
     for i, source in enumerate(([trained / 'epoch_2.pth'], [mine],
                                 [trained / 'retinanet.py', trained / 'epoch_2.pth'])):
-        assert tool('infer', *source, coco / '1.png', '--out', tmp_path / str(i)) is None
+        assert run_command('infer', *source, coco / '1.png', '--out', tmp_path / str(i)) is None
         rows.append(json.loads((tmp_path / str(i) / 'predictions.json').read_text()))
     assert rows[0] == rows[1] == rows[2] and rows[0]
     pytest.importorskip('onnxruntime')
-    assert tool('export_onnx', mine, '--out', tmp_path / 'a.onnx') is None
+    assert run_command('export_onnx', mine, '--out', tmp_path / 'a.onnx') is None
     assert re.search(r'boxes: at most \S+ from torch', capsys.readouterr().out)
 
 

@@ -69,7 +69,7 @@ def test_what_can_not_be_read_is_told_in_one_error(text):
     lambda c: c.update(custom_imports=dict(imports=['antigravity'])),
     lambda c: c.update(custom_imports='this')])
 def test_code_is_not_called_by_its_name_either(change):
-    with pytest.raises(UserError, match='tools/infer.py CONFIG CHECKPOINT'):
+    with pytest.raises(UserError, match='asl-det infer CONFIG CHECKPOINT'):
         saved_config(with_change(change), 'tiny.pth')
 
 

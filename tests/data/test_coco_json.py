@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from processes import python
+from command_line import run_command
 
 from asl_det.data.coco_json import hide_boxes, hold_out, write_hidden
 from asl_det.data.digits import make_digits
@@ -82,10 +82,10 @@ def a_json(path, images=20):
     return path
 
 
-def test_images_are_held_out_with_their_boxes(tmp_path):
+def test_images_are_held_out_with_their_boxes(tmp_path, capsys):
     source, rest, held = a_json(tmp_path / 'a.json'), tmp_path / 'b.json', tmp_path / 'c.json'
-    run = python('tools/hold_out.py', source, rest, held, '--share', 0.25, '--seed', 2)
-    assert run.returncode == 0 and run.stdout == f'{rest}: 15 images, {held}: 5 images\n'
+    assert run_command('data hold-out', source, rest, held, '--share', 0.25, '--seed', 2) is None
+    assert capsys.readouterr().out == f'{rest}: 15 images, {held}: 5 images\n'
     parts = [json.loads(path.read_text()) for path in (rest, held)]
     found = [{image['id'] for image in part['images']} for part in parts]
     assert not found[0] & found[1] and len(found[0] | found[1]) == 20

@@ -1,11 +1,10 @@
 """What a COCO json lacks is filled in where it is certain, into a copy."""
 
 import json
-import runpy
-import sys
 
 import numpy as np
 import pytest
+from command_line import run_command
 from mmdet.datasets import CocoDataset
 from mmdet.evaluation import CocoMetric
 from PIL import Image
@@ -93,11 +92,8 @@ def test_what_is_not_certain_is_an_error(bare, tmp_path):
     assert not target.exists()
 
 
-def test_the_command_says_what_it_filled(bare, tmp_path, monkeypatch, capsys):
+def test_the_command_says_what_it_filled(bare, tmp_path, capsys):
     target = str(tmp_path / 'c.json')
-    monkeypatch.setattr(sys, 'argv', ['complete_coco.py', str(bare), target, '--images',
-                                      str(tmp_path)])
-    runpy.run_path('tools/complete_coco.py', run_name='__main__')
+    assert run_command('data complete', bare, target, '--images', tmp_path) is None
     assert f'{target}: width and height filled in 2 times, id' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match='exists: give a new file'):
-        runpy.run_path('tools/complete_coco.py', run_name='__main__')
+    assert 'exists: give a new file' in run_command('data complete', bare, target)

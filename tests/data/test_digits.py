@@ -3,7 +3,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from processes import python
+from command_line import run_command
 from pycocotools.coco import COCO
 
 from asl_det.data.digits import draw_canvas, load_scans, make_digits
@@ -136,9 +136,8 @@ def test_settings_out_of_range_are_refused(tmp_path, kwargs, message):
 
 
 def test_the_command_ends_with_one_line_for_wrong_settings(tmp_path):
-    run = python('tools/make_digits.py', tmp_path, '--num-val', 0)
-    assert run.returncode == 1
-    assert run.stderr == 'error: num_train=1000, num_val=0: expected at least 1 each\n'
+    assert run_command('data digits', tmp_path, '--num-val', 0) == (
+        'error: num_train=1000, num_val=0: expected at least 1 each')
 
 
 def test_json_states_how_it_was_made(tmp_path):

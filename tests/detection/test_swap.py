@@ -1,5 +1,6 @@
 """Another loss in a config: what changes, what stays, what is refused."""
 
+import argparse
 import copy
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.hub import get_config
 
-from asl_det.commands.command_line import config_options, run_parser
+from asl_det.commands.command_line import add_config, config_options
 from asl_det.detection import KINDS, PRESETS, swap_losses, take_swap
 from asl_det.detection.presets import OVER_MARGIN
 from asl_det.engine import default_work_dir, load_config
@@ -205,7 +206,8 @@ def test_presets_are_complete_and_can_be_built():
 
 def test_the_flags_are_options_of_the_config(capsys, monkeypatch):
     monkeypatch.setenv('COLUMNS', '200')
-    parser = run_parser('')
+    parser = argparse.ArgumentParser()
+    add_config(parser)
     args = parser.parse_args([DIGITS, '--loss', 'asl', '--loss-options', 'clip=0.1', 'prior=0.15',
                               '--loss-where', 'dense'])
     cfg = load_config(args.config, config_options(args))

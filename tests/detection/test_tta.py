@@ -2,10 +2,10 @@
 
 import importlib.util
 import json
-import sys
 
 import pytest
 import torch
+from command_line import run_command
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -36,15 +36,8 @@ def checkpoint(tmp_path_factory):
 
 
 def run(config, checkpoint, digits, out, *more):
-    spec = importlib.util.spec_from_file_location('tool', 'tools/test.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    argv, sys.argv = sys.argv, ['test', str(config), str(checkpoint), '--data-root', str(digits),
-                                '--work-dir', str(out), '--out', str(out / 'r.json'), *more]
-    try:
-        module.main()
-    finally:
-        sys.argv = argv
+    assert run_command('test', config, checkpoint, '--data-root', digits, '--work-dir', out,
+                       '--out', out / 'r.json', *more) is None
     return json.loads((out / 'r.bbox.json').read_text())
 
 

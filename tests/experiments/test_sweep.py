@@ -1,6 +1,5 @@
 """Sweeps are ordinary trainings, kept and continued."""
 
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -11,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_command
 
+from asl_det.config.key_values import read_key_values
 from asl_det.data.digits import make_digits
 from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.experiments import sweep as sweep_module
+from asl_det.experiments.grid import read_grid
 from asl_det.experiments.sweep import grid_variants, iteration_seconds, last_metrics, sweep
 from asl_det.files import code
 from asl_det.files.identity import hold
@@ -45,32 +47,20 @@ def test_values_become_names_of_folders():
         grid_variants({'a.b': ['x/y', 'x_y']})
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location('sweep_tool', 'tools/sweep.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def run(monkeypatch, *args):
-    monkeypatch.setattr(sys, 'argv', ['sweep', *map(str, args)])
-    try:
-        load_tool().main()
-    except SystemExit as exit:
-        return exit.code
+def run(*args):
+    return run_command('sweep', *args)
 
 
 def test_values_are_read_as_cfg_options_are_and_lists_keep_their_commas():
-    tool = load_tool()
-    assert tool.read_grid(['a.b=[1,2],[3,4]', 'c,d=0,0.5,x,true,None', 'e=[1,2]', 'f=(1,[2,3]),4']
+    assert read_grid(['a.b=[1,2],[3,4]', 'c,d=0,0.5,x,true,None', 'e=[1,2]', 'f=(1,[2,3]),4']
                           ) == {'a.b': [[1, 2], [3, 4]], 'c,d': [0, 0.5, 'x', True, None],
                                 'e': [[1, 2]], 'f': [(1, [2, 3]), 4]}
-    assert tool.read_settings('--variant', ['a.b=1,2', 'c=False']) == {'a.b': [1, 2], 'c': False}
+    assert read_key_values('--variant', ['a.b=1,2', 'c=False']) == {'a.b': [1, 2], 'c': False}
     for text in ('a', 'a=', 'a=1,,2', 'a=[1,2', 'a=1]', 'a=1,'):
         with pytest.raises(UserError, match='expected'):
-            tool.read_grid([text])
+            read_grid([text])
     with pytest.raises(UserError, match='a is given twice'):
-        tool.read_grid(['a=1', 'a=2'])
+        read_grid(['a=1', 'a=2'])
 
 
 @pytest.fixture
@@ -104,17 +94,17 @@ def test_losses_are_an_axis_of_a_sweep_with_differences_to_one_of_them(quick, tm
 
     monkeypatch.setattr(sweep_module, 'load_config', load)
     command = [quick, '--work-dir', tmp_path / 'work', '--losses', 'focal', 'asl', '--seeds', 0, 1]
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
     assert set(seen) == {('focal', None), ('asl', None)}
     text = capsys.readouterr().out
     assert '| asl | 3.500 ± 0.707 |' in text and '| asl | +2.000 ± 0.000 |' in text
     saved = json.loads((tmp_path / 'work/sweep.json').read_text())
     assert saved['baseline'] == 'focal' and 'differences' not in saved['variants']['focal']
-    assert run(monkeypatch, *command, '--baseline', 'asl') is None  # nothing is trained again
+    assert run(*command, '--baseline', 'asl') is None  # nothing is trained again
     assert '| focal | -2.000 ± 0.000 |' in capsys.readouterr().out
-    assert 'there are focal, asl' in run(monkeypatch, *command, '--baseline', 'bce')
-    assert 'give one of them' in run(monkeypatch, *command, '--loss', 'asl')
-    assert run(monkeypatch, *command, '--grid', 'loss_options.clip=0.1,0.2') is None
+    assert 'there are focal, asl' in run(*command, '--baseline', 'bce')
+    assert 'give one of them' in run(*command, '--loss', 'asl')
+    assert run(*command, '--grid', 'loss_options.clip=0.1,0.2') is None
     assert ('asl', 0.2) in seen and (tmp_path / 'work/asl_clip-0.2/seed1').is_dir()
 
 
@@ -132,7 +122,7 @@ def test_a_size_that_no_object_has_and_the_time_of_validation_are_no_metrics(tmp
 
 def test_one_failed_run_leaves_the_table_of_the_others(quick, tmp_path, monkeypatch, capsys):
     work = tmp_path / 'work'
-    message = run(monkeypatch, quick, '--work-dir', work, '--seeds', 0, 1, '--grid',
+    message = run(quick, '--work-dir', work, '--seeds', 0, 1, '--grid',
                   'model.value=-1,2',
                   '--variant', 'more', 'model.more=F1,AP')
     assert message.startswith('error: 2 of 6 runs failed, the others are kept')
@@ -224,27 +214,27 @@ def test_results_of_other_settings_data_or_code_are_not_reused(data_config, tmp_
                                                                change, says):
     command = [data_config, '--work-dir', tmp_path / 'work', '--variant', 'a']
     result = tmp_path / 'work/a/seed0/result.json'
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
     result.write_text(json.dumps(dict(metrics={'x/mAP': 7.0})))
-    assert run(monkeypatch, *command) is None  # what is finished is used
+    assert run(*command) is None  # what is finished is used
     assert '7.000' in (tmp_path / 'work/table.md').read_text()
 
     change(tmp_path, monkeypatch)
-    message = run(monkeypatch, *command)
+    message = run(*command)
     assert 'holds a run made with something else' in message and '\n' not in message
     assert says.format(path=tmp_path) in message
-    assert 'another --work-dir' in message and '--anew' in message
+    assert 'another --work-dir' in message and '--overwrite' in message
 
-    assert run(monkeypatch, *command, '--anew') is None
+    assert run(*command, '--overwrite') is None
     assert '| a | 1.000 |' in (tmp_path / 'work/table.md').read_text()
     assert '7.0' in (tmp_path / 'work/a/seed0.old1/result.json').read_text()  # nothing is lost
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
 
 
 def test_a_folder_without_a_record_is_not_continued(quick, tmp_path, monkeypatch):
     (tmp_path / 'work/a/seed0').mkdir(parents=True)
     (tmp_path / 'work/a/seed0/last_checkpoint').write_text('x.pth')
-    message = run(monkeypatch, quick, '--work-dir', tmp_path / 'work', '--variant', 'a')
+    message = run(quick, '--work-dir', tmp_path / 'work', '--variant', 'a')
     assert 'it has no run.json' in message
 
 
@@ -253,26 +243,26 @@ def test_a_folder_without_a_record_is_not_continued(quick, tmp_path, monkeypatch
 def test_a_result_that_was_cut_is_said_and_made_again(quick, tmp_path, monkeypatch, capsys,
                                                       content):
     command = [quick, '--work-dir', tmp_path / 'work', '--variant', 'a']
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
     result, whole = tmp_path / 'work/a/seed0/result.json', 'is cut off or no result of a run'
     assert whole not in capsys.readouterr().out
     result.write_text(content)
     (tmp_path / 'work/a/seed0/1/vis_data/scalars.json').unlink()
     (tmp_path / 'work/a/seed0/1/vis_data').rmdir(), (tmp_path / 'work/a/seed0/1').rmdir()
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
     assert f'{result} {whole}: it is made again' in capsys.readouterr().out
     assert json.loads(result.read_text())['metrics'] == {'x/mAP': 1}
 
 
 def test_the_record_of_a_run_that_was_cut_is_called_so(quick, tmp_path, monkeypatch):
     command = [quick, '--work-dir', tmp_path / 'work', '--variant', 'a']
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
     (tmp_path / 'work/a/seed0/run.json').write_text('{"config": ')
-    assert 'its run.json is cut off, which says what it was made with' in run(monkeypatch, *command)
+    assert 'its run.json is cut off, which says what it was made with' in run(*command)
 
 
 def test_the_record_of_a_run_has_config_data_and_code(data_config, tmp_path, monkeypatch):
-    assert run(monkeypatch, data_config, '--work-dir', tmp_path / 'work', '--variant', 'a',
+    assert run(data_config, '--work-dir', tmp_path / 'work', '--variant', 'a',
                '--seeds', 3) is None
     found = json.loads((tmp_path / 'work/a/seed3/run.json').read_text())
     assert found['config']['model'] == dict(value=1, more=[], depth=18)
@@ -285,8 +275,8 @@ def test_the_record_of_a_run_has_config_data_and_code(data_config, tmp_path, mon
 def test_two_sweeps_in_one_folder_are_refused(quick, tmp_path, monkeypatch):
     command = [quick, '--work-dir', tmp_path / 'work', '--variant', 'a']
     with hold(tmp_path / 'work'):
-        assert f'{tmp_path}/work is in use by another process' in run(monkeypatch, *command)
-    assert run(monkeypatch, *command) is None
+        assert f'{tmp_path}/work is in use by another process' in run(*command)
+    assert run(*command) is None
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -375,7 +365,7 @@ def test_mistakes_in_a_sweep_are_said_before_it_starts(quick, tmp_path, monkeypa
             (['--grid', 'a'], 'expected KEY=VALUE'),
             (['--grid', 'model.value=1,1.0'], 'stands there twice'),
             ([], 'there is nothing to compare')]:
-        assert says in run(monkeypatch, quick, *work, *args)
+        assert says in run(quick, *work, *args)
     assert not (tmp_path / 'work').exists()
 
 
@@ -389,7 +379,7 @@ def test_a_sweep_trains_every_setting_and_seed_once_and_goes_on(tmp_path, monkey
                f'{LOSS}.gamma_pos=2', f'{LOSS}.clip=0', '--metrics', '.*mAP', '.*CF1',
                '--cfg-options', *options, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
                'train_dataloader.batch_size=8', 'default_hooks.monitor.interval=1']
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
     saved = json.loads((tmp_path / 'sweep/sweep.json').read_text())
     assert list(saved['variants']) == ['gamma_neg-0', 'gamma_neg-2', 'focal']
     values = saved['variants']['focal']['metrics']['multilabel/mAP']
@@ -406,11 +396,11 @@ def test_a_sweep_trains_every_setting_and_seed_once_and_goes_on(tmp_path, monkey
     metrics = json.loads((one / 'result.json').read_text())['metrics']
     for path in [one / 'result.json', one / 'last_checkpoint', *one.glob('*.pth')]:
         path.unlink()
-    assert run(monkeypatch, *command) is None
+    assert run(*command) is None
     again = json.loads((one / 'result.json').read_text())['metrics']
     assert again['multilabel/mAP'] == metrics['multilabel/mAP']
     changed = [p for p, t in before.items() if p.stat().st_mtime_ns != t]
     assert changed == [one / 'result.json']
 
-    message = run(monkeypatch, *command[:-1], 'default_hooks.monitor.interval=2')
+    message = run(*command[:-1], 'default_hooks.monitor.interval=2')
     assert 'config.default_hooks.monitor.interval: 1 -> 2' in message

@@ -1,7 +1,6 @@
 """Whatever stands in a json that is read, null or a list in the place of an object: one line."""
 
 import copy
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from asl_det.analysis.detections import claims_of_boxes
 from asl_det.data.coco_json import hold_out, write_hidden
 from asl_det.errors import UserError
+from asl_det.experiments.table import read_record
 from asl_det.multilabel.features import _check_record
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'preflight'))
@@ -35,19 +35,12 @@ def spoilt(node):
             yield changed
 
 
-def read_sweep(path):
-    spec = importlib.util.spec_from_file_location('sweep_table', 'tools/sweep_table.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.read_record
-
-
 @pytest.mark.parametrize('content, read', [
     (CONTENT, lambda p: write_hidden(p, p.with_name('o'), 0.5)),
     (CONTENT, lambda p: hold_out(p, p.with_name('o'), p.with_name('q'), 0.5)),
     (CONTENT, lambda p: claims_of_boxes(p.with_name('boxes'), p)),
     (BOXES, lambda p: claims_of_boxes(p, p.with_name('truth'))),
-    (SWEEP, read_sweep(None)), (dict(backbone=dict(a=1)), lambda p: _check_record(p.parent, {}))],
+    (SWEEP, read_record), (dict(backbone=dict(a=1)), lambda p: _check_record(p.parent, {}))],
     ids=['hide', 'hold out', 'annotations', 'boxes', 'sweep', 'features'])
 def test_json_of_another_shape_is_refused_in_a_line(tmp_path, content, read):
     (tmp_path / 'boxes').write_text(json.dumps(BOXES))

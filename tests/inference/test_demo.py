@@ -1,13 +1,12 @@
-"""The page of tools/demo.py in a real browser, where gradio and a browser are there."""
+"""The page of asl-det demo in a real browser, where gradio and a browser are there."""
 
-import importlib.util
 import io
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import torch
+from command_line import run_command
 from mmengine.config import Config
 from PIL import Image
 from tiny_networks import photo
@@ -103,15 +102,11 @@ def test_a_folder_that_the_config_in_a_checkpoint_names_is_not_published(classif
         img_path=folder.name))
     content['meta']['cfg'] = cfg.pretty_text
     torch.save(content, tmp_path / 'theirs.pth')
-    spec = importlib.util.spec_from_file_location('demo_tool', 'tools/demo.py')
-    demo, served = importlib.util.module_from_spec(spec), []
-    spec.loader.exec_module(demo)
-    monkeypatch.setattr(demo, 'build_page', lambda networks, examples, threshold:
-                        served.append(examples))
-    monkeypatch.setattr(demo, 'serve', lambda *args: None)
+    served = []
+    monkeypatch.setattr('asl_det.inference.demo.build_page',
+                        lambda networks, examples, threshold: served.append(examples))
+    monkeypatch.setattr('asl_det.inference.demo.serve', lambda *args: None)
     for more, expected in (((), []), (('--examples', str(folder / 'sub')),
                                       [f'{folder}/sub/a.jpg'])):
-        monkeypatch.setattr(sys, 'argv', ['demo', str(tmp_path / 'theirs.pth'), '--device', 'cpu',
-                                          *more])
-        demo.main()
+        assert run_command('demo', tmp_path / 'theirs.pth', '--device', 'cpu', *more) is None
         assert served.pop() == expected

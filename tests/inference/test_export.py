@@ -154,7 +154,7 @@ def test_the_example_with_pillow_alone_gives_the_labels_of_the_package(exported,
     cfg, model, path, thresholds, _ = exported
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (150, 120, 3), np.uint8)).save(tmp_path / 'a.png')
-    result = subprocess.run([sys.executable, 'tools/run_onnx.py', path, tmp_path / 'a.png'],
+    result = subprocess.run([sys.executable, 'docs/run_onnx.py', path, tmp_path / 'a.png'],
                             text=True, capture_output=True)
     assert result.returncode == 0, result.stderr
     found = {line.split()[0]: float(line.split()[1]) for line in result.stdout.splitlines()}

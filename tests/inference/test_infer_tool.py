@@ -1,16 +1,15 @@
-"""tools/infer.py: nothing is lost, nothing is repeated, what can not be read is told."""
+"""asl-det infer: nothing is lost, nothing is repeated, what can not be read is told."""
 
 import csv
-import importlib.util
 import json
 import os
 import shutil
-import sys
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from command_line import run_command
 from PIL import Image
 from tiny_networks import CLASSES, classifier_config, photo, save
 
@@ -22,18 +21,10 @@ from asl_det.inference.pipeline import UnreadableError
 from asl_det.inference.sources import Picture, find_pictures
 from asl_det.inference.store import Store
 
-spec = importlib.util.spec_from_file_location('infer_tool', 'tools/infer.py')
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
-
 
 def command(monkeypatch, *arguments):
     """Run the command; its exit status or message."""
-    monkeypatch.setattr(sys, 'argv', ['infer.py', '--device', 'cpu', *map(str, arguments)])
-    try:
-        return tool.main() or 0
-    except SystemExit as exit:
-        return exit.code
+    return run_command('infer', '--device', 'cpu', *arguments) or 0
 
 
 def content(out):
@@ -124,14 +115,14 @@ def test_results_of_other_settings_are_not_mixed(classifier, folder, tmp_path, m
     for key, checkpoint, *more in (('thresholds', classifier, '--threshold', 0.9),
                                    ('checkpoint', other), ('top_k', classifier, '--top-k', 2)):
         said = command(monkeypatch, checkpoint, folder, '--out', out, *more)
-        assert f'{key}' in said and '--anew' in said and 'something else' in said
-    assert command(monkeypatch, other, folder, '--out', out, '--anew') == 1
+        assert f'{key}' in said and '--overwrite' in said and 'something else' in said
+    assert command(monkeypatch, other, folder, '--out', out, '--overwrite') == 1
     assert {p['label'] for p in content(out)[0][0]['predictions']} == set('abcd')
     assert content(tmp_path / 'out.old1')[0]
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine/thesis.txt').touch()
     assert 'holds other things' in command(monkeypatch, other, folder, '--out', tmp_path / 'mine',
-                                           '--anew')
+                                           '--overwrite')
 
 
 def test_what_else_decides_about_a_result_is_not_mixed(folder, tmp_path, monkeypatch):

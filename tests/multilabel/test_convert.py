@@ -1,14 +1,13 @@
 """Official checkpoints become checkpoints of our classifier, with the official logits."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import golden
 import numpy as np
 import pytest
 import torch
+from command_line import run_command
 from golden import case, weight
 from mmengine.config import Config
 from PIL import Image
@@ -159,14 +158,10 @@ def test_a_file_that_does_not_fit_is_refused_with_names(change, what, source, tm
 
 
 def test_the_command_says_what_was_mapped(source, tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location('tool', 'tools/convert_checkpoint.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     path = changed(source, tmp_path / 'a.pth', lambda c: c.pop('idx_to_class'))
     (tmp_path / 'names.txt').write_text('\n'.join(f'name {i}' for i in range(80)))
-    monkeypatch.setattr(sys, 'argv', ['convert', path, str(tmp_path / 'b.pth'), '--classes',
-                                      str(tmp_path / 'names.txt'), '--threshold', '0.3'])
-    tool.main()
+    assert run_command('convert', path, tmp_path / 'b.pth', '--classes', tmp_path / 'names.txt',
+                       '--threshold', '0.3') is None
     said = capsys.readouterr().out
     assert 'tresnet_m, linear head, 80 classes (name 0, ...), input 448 px, threshold 0.3' in said
     assert '372 weights  body.* -> backbone.model.body.*' in said

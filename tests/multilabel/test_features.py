@@ -185,7 +185,7 @@ def test_runs_on_features_of_different_networks_differ(images):
 def test_mistakes_are_said(images):
     with pytest.raises(UserError, match='freeze names no module'):
         cache_features(make_config(images, freeze=()), images / 'features')
-    with pytest.raises(UserError, match='tools/cache_features.py'):
+    with pytest.raises(UserError, match='asl-det data features'):
         LoadFeatures('nowhere')(dict(img_path=str(images / 'val' / '0.png')))
     path = feature_path(images / 'features', images / 'val' / '0.png')
     path.parent.mkdir(parents=True)

@@ -111,7 +111,7 @@ def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
         *options(digits, max_epochs=1))
     assert (tmp_path / 'run/predictions.png').stat().st_size > 20_000
     result = run('tools/test.py', CONFIG, tmp_path / 'run/epoch_1.pth', '--work-dir',
-                 tmp_path / 'test', '--out', tmp_path / 'out/results.json', '--show-dir',
+                 tmp_path / 'test', '--out', tmp_path / 'out/results.json', '--show',
                  tmp_path / 'drawn', *options(digits, **{
                      'default_hooks.visualization.per_sheet': 12,
                      'default_hooks.ema.weights': 'raw'}))
@@ -128,7 +128,7 @@ def test_evaluation_writes_metrics_scores_and_sheets(digits, tmp_path):
     del labels['annotations']
     (tmp_path / 'unlabelled.json').write_text(json.dumps(labels))
     result = run('tools/test.py', CONFIG, tmp_path / 'run/epoch_1.pth', '--work-dir',
-                 tmp_path / 'test', '--out', tmp_path / 'out/unlabelled.json', '--show-dir',
+                 tmp_path / 'test', '--out', tmp_path / 'out/unlabelled.json', '--show',
                  tmp_path / 'drawn_unlabelled', *options(digits, **{
                      'test_dataloader.dataset.ann_file': tmp_path / 'unlabelled.json'}))
     assert 'there will be no metrics' in result.stdout + result.stderr

@@ -49,7 +49,7 @@ def test_features_of_this_network_and_these_images_have_no_findings(run):
 def test_features_of_another_network_are_found_before_the_training(run, change, says):
     run.cfg.model.backbone.update(change)
     line, = said(run)
-    assert says in line and 'tools/cache_features.py' in line
+    assert says in line and 'asl-det data features' in line
 
 
 def test_a_tuple_of_the_config_is_the_list_of_the_record(run, tmp_path):

@@ -1,14 +1,13 @@
 """Checkpoints, classes, resumed trainings and places to write, as commands meet them."""
 
 import copy
-import importlib.util
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import run_command
 from mmengine.registry import DefaultScope
 from toy import Toy, write_config
 
@@ -348,7 +347,7 @@ def test_places_that_can_not_be_written_are_said(digits, weights, save, tmp_path
     good = save(dict(state_dict=weights))
     for outputs, expected in (({'--out': str(tmp_path)}, f'{tmp_path} is a folder: .*results.json'),
                               ({'--out': str(file / 'a.json')}, f'{file} is a file'),
-                              ({'--show-dir': str(file)}, f'--show-dir {file}: .*is a file')):
+                              ({'--show': str(file)}, f'--show {file}: .*is a file')):
         said = check(CLASSIFIER, digits, good, purpose='test', outputs=outputs)
         assert said.startswith('error: ') and re.search(expected, said.replace(': is', ' is')), said
 
@@ -375,36 +374,22 @@ def test_what_a_checkpoint_takes_is_estimated_within_a_tenth(resumable, digits, 
     assert checkpoint_bytes(Run(cfg, 'mine.py', 'train')) == pytest.approx(3 * size, rel=0.1)
 
 
-def test_the_command_counts_what_it_found(digits, weights, save, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location('check', 'tools/check.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_the_command_counts_what_it_found(digits, weights, save, capsys):
     good, bad = save(dict(state_dict=weights)), save(LFS, 'b.pth')
     base = ['check', CLASSIFIER]
     for args, ended, text in (
             (base + [good], None, 'nothing is wrong'), (base + [bad], 1, '1 errors, 0 warnings'),
             (base + [good, '--num-classes', '12'], 1, 'head.num_classes=12, as --num-classes'),
             (base, None, 'nothing is wrong')):
-        monkeypatch.setattr(sys, 'argv', [*args, '--data-root', str(digits)])
-        code = None
-        try:
-            tool.main()
-        except SystemExit as exit:
-            code = exit.code
+        code = run_command(*args, '--data-root', digits)
         assert code == ended and text in capsys.readouterr().out
 
 
-def test_suspicious_images_are_drawn(digits, tmp_path, monkeypatch, capsys):
+def test_suspicious_images_are_drawn(digits, tmp_path, capsys):
     root = shutil.copytree(digits, tmp_path / 'digits')
     image = next((root / 'train').glob('*.png'))
     image.write_bytes(image.read_bytes()[:40])
-    spec = importlib.util.spec_from_file_location('check', 'tools/check.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    monkeypatch.setattr(sys, 'argv', ['check', CLASSIFIER, '--data-root', str(root), '--show',
-                                      str(tmp_path / 'shown')])
-    with pytest.raises(SystemExit):
-        tool.main()
+    assert run_command('check', CLASSIFIER, '--data-root', root, '--show', tmp_path / 'shown') == 1
     drawn = list((tmp_path / 'shown').iterdir())
     assert drawn and all(path.stat().st_size > 5000 for path in drawn)
     assert f'drawn: {drawn[0]}' in capsys.readouterr().out

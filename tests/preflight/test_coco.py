@@ -61,7 +61,7 @@ ERRORS = {
     'image without file': (drop(I, 'file_name'), 'images[0] (id 1): has no file_name'),
     'file that is a number': (put(I, 'file_name', 7), 'file_name 7: expected a text'),
     'image without width': (drop(I, 'width', 2), 'images[2] (id 3): has no width: mmdet needs it; '
-                            'python tools/complete_coco.py'),
+                            'asl-det data complete'),
     'width 0': (put(I, 'width', 0), 'width 0: expected pixels'),
     'width as text': (put(I, 'width', '100'), "width '100': expected pixels"),
     'two images of one id': (put(I, 'id', 1, 2), 'id 1 is that of images[0] too'),
@@ -95,7 +95,7 @@ ERRORS = {
                '0.3, 0.5] of annotations[0] in an image of 100 x 80, are shares of the image'),
     'corners': (corners, 'while as corners x1, y1, x2, y2 all lie inside'),
     'images made smaller': (every(I, width=50, height=40), 'belong to images of another size'),
-    'no area': (drop(A, 'area'), 'has no area: mmdet needs it; python tools/complete_coco.py'),
+    'no area': (drop(A, 'area'), 'has no area: mmdet needs it; asl-det data complete'),
     'area as text': (put(A, 'area', '12'), "area '12': expected a number"),
     'area NaN': (put(A, 'area', float('nan')), 'area nan: expected a number'),
     'area 0 everywhere': (every(A, area=0), 'none of its 6 annotations is used'),

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from command_line import CONFIG, run_tool
+from command_line import CONFIG, run_command
 
 from asl_det.errors import UserError
 from asl_det.training.processes import TOLD, check_launcher
@@ -19,13 +19,13 @@ def no_launcher(monkeypatch):
 
 @pytest.mark.parametrize('launcher, says', [
     ('pytorch', 'RANK, WORLD_SIZE, MASTER_PORT, MASTER_ADDR are not set, so no launcher has '
-     'started this process: torchrun --nproc_per_node=N tools/train.py'),
+     'started this process: torchrun --nproc_per_node=N -m asl_det train'),
     ('slurm', 'SLURM_PROCID, SLURM_NTASKS, SLURM_NODELIST are not set.*srun'),
     ('mpi', 'OMPI_COMM_WORLD_RANK.* are not set.*mpirun')])
 @pytest.mark.parametrize('tool', ['train', 'test'])
 def test_a_launcher_that_has_not_started_the_process_is_one_line(tmp_path, monkeypatch, tool,
                                                                 launcher, says):
-    said = run_tool(tool, monkeypatch, CONFIG, *(['no.pth'] * (tool == 'test')), '--work-dir',
+    said = run_command(tool, CONFIG, *(['no.pth'] * (tool == 'test')), '--work-dir',
                     tmp_path / 'work', '--launcher', launcher)
     assert said.startswith(f'error: --launcher {launcher}: ') and re.search(says, said)
     assert '\n' not in said and not (tmp_path / 'work').exists()

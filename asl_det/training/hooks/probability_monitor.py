@@ -40,7 +40,7 @@ class ProbabilityMonitorHook(Hook):
 
     They go to the log and to every backend of the visualizer (TensorBoard
     too), and to ``probabilities.jsonl`` in the run's folder, which
-    ``tools/plot_training.py`` draws. Measuring takes one more call of the loss.
+    ``asl-det plot-training`` draws. Measuring takes one more call of the loss.
 
     Args:
         interval: iterations.

@@ -1,9 +1,9 @@
-"""The digits data set (tools/make_digits.py) and a schedule for two CPU cores."""
+"""The digits data set (asl-det data digits) and a schedule for two CPU cores."""
 _base_ = 'mmdet::_base_/default_runtime.py'
 custom_imports = dict(imports=['asl_det'], allow_failed_imports=False)
 
 data_root = 'data/digits/'
-how_to_get_data = 'make it with: python tools/make_digits.py'
+how_to_get_data = 'make it with: asl-det data digits'
 metainfo = dict(classes=tuple('0123456789'))
 
 train_pipeline = [

@@ -1,8 +1,8 @@
-"""Small digits canvases (tools/make_digits.py): which digits are on them?"""
+"""Small digits canvases (asl-det data digits): which digits are on them?"""
 _base_ = './dataloaders.py'
 
 data_root = 'data/digits_multilabel/'
-how_to_get_data = 'make it with: python tools/make_digits.py --preset multilabel'
+how_to_get_data = 'make it with: asl-det data digits --preset multilabel'
 
 train_pipeline = [
     dict(type='LoadImageWithPillow'),

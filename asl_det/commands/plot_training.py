@@ -1,25 +1,26 @@
-"""Draw mean probabilities, delta_p, gamma_neg and the metric of trainings side by side."""
+"""Draw mean probabilities, delta_p, gamma_neg and the metric of trainings side by side.
+
+    asl-det plot-training work_dirs/a work_dirs/b
+    asl-det plot-training BCE=work_dirs/a ASL=work_dirs/b --out figures/both
+"""
 
 import argparse
-from pathlib import Path
 
-from asl_det.analysis.training_curves import plot_training
-from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('runs', nargs='+', metavar='RUN',
                         help='folder of a run with ProbabilityMonitorHook, or LABEL=FOLDER')
-    parser.add_argument('--out', default='work_dirs/figures/training',
+    parser.add_argument('--out', default='work_dirs/figures/training', metavar='FILE',
                         help='file without suffix; PNG and PDF are written')
-    return parser.parse_args()
 
 
-@one_line_errors
-def main() -> None:
-    args = parse_args()
+def run(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from asl_det.analysis.training_curves import plot_training
+
     runs = {}
     for text in args.runs:
         label, _, folder = text.rpartition('=')
@@ -28,7 +29,3 @@ def main() -> None:
             raise UserError(f'two runs are called {label}: name them LABEL=FOLDER')
         runs[label] = folder
     print('\n'.join(map(str, plot_training(runs, args.out))))
-
-
-if __name__ == '__main__':
-    main()

@@ -1,26 +1,18 @@
-"""Say what labels and a baseline tell about gamma_neg and margin, and what they do not.
+"""What labels and a baseline tell about gamma_neg and margin, as a report."""
 
-    python tools/suggest.py CONFIG                                # labels and ranges
-    python tools/suggest.py CONFIG --scores results.scores.npz    # of a BCE baseline: tools/test.py
-"""
-
-import argparse
 import json
-from typing import Any, Dict, List, Optional
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Union
 
 import numpy as np
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.table import Table
 
-from asl_det.analysis.style import files_of
-from asl_det.commands.command_line import add_config_arguments, config_options, one_line_errors
-from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.experiments.suggest import (
     FINE_GAMMAS,
-    GRADIENT_SHARE,
-    MARGIN_SHARE,
     assumed_ranges,
     compare,
     label_statistics,
@@ -28,53 +20,39 @@ from asl_det.experiments.suggest import (
     suggest,
 )
 from asl_det.files.text import plain_console
-from asl_det.files.whole import require_output, write_whole
+from asl_det.files.whole import write_whole
 from asl_det.multilabel.metric import read_scores
 from asl_det.preflight.checks import DATA, require
 from asl_det.preflight.run import Run
 from asl_det.registry import DATASETS
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_arguments(parser)
-    parser.add_argument('--scores', help='<prefix>.scores.npz of a baseline trained with binary '
-                        'cross-entropy, as tools/test.py --out writes it, on images that it was '
-                        'not trained on')
-    parser.add_argument('--margin-share', type=float, default=MARGIN_SHARE, metavar='SHARE',
-                        help='share of the negatives that the margin shall let go '
-                        f'(default: {MARGIN_SHARE})')
-    parser.add_argument('--gradient-share', type=float, default=GRADIENT_SHARE, metavar='SHARE',
-                        help='share of the gradient that positives shall have; cross-entropy '
-                        f'gives them one half (default: {GRADIENT_SHARE})')
-    parser.add_argument('--out', help='json file')
-    parser.add_argument('--figure', help='file without suffix: the balance over gamma_neg as PNG '
-                        'and PDF')
-    return parser.parse_args()
+def report(cfg: Config, config: str, *, scores: Optional[str], shares: Dict[str, float],
+           out: Union[str, Path, None] = None, figure: Union[str, Path, None] = None) -> None:
+    """Print what is known, and write it where asked.
 
+    Args:
+        cfg: a config with a training set of images with labels.
+        config: its name, for errors.
+        scores: ``scores.npz`` of a baseline; None for ranges from the labels alone.
+        shares: ``margin_share`` and ``gradient_share``, as :func:`suggest` takes them.
+        out: json file.
+        figure: file without suffix.
 
-@one_line_errors
-def main() -> None:
-    args = parse_args()
-    if not 0 < args.margin_share < 1 or not 0 < args.gradient_share < 1:
-        raise UserError('expected --margin-share and --gradient-share between 0 and 1')
-    require_output(args.out, '--out')
-    if args.figure is not None:
-        files_of(args.figure)
-    cfg = load_config(args.config, config_options(args))
-    require(Run(cfg, args.config, 'labels'), DATA)
+    Raises:
+        UserError: for mistakes in the data, or scores of other classes.
+    """
+    require(Run(cfg, config, 'labels'), DATA)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     labels = label_statistics(DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[])))
     console = plain_console()
     report_labels(labels, console)
-    shares = dict(margin_share=args.margin_share, gradient_share=args.gradient_share)
-    if args.scores:
-        scores, targets = scores_of(args.scores, labels['classes'])
-        records = compare(scores, targets)
-        found = dict(suggestion=suggest(scores, targets, **shares), records=records)
-        report_balance(records, f'At the scores of {args.scores}', console)
-        report_suggestion(found['suggestion'], args, console)
+    if scores:
+        found_scores, targets = scores_of(scores, labels['classes'])
+        records = compare(found_scores, targets)
+        found = dict(suggestion=suggest(found_scores, targets, **shares), records=records)
+        report_balance(records, f'At the scores of {scores}', console)
+        report_suggestion(found['suggestion'], shares, console)
     else:
         found = dict(suggestion=None, ranges=assumed_ranges(labels['positives'],
                                                             labels['negatives'], **shares))
@@ -82,13 +60,13 @@ def main() -> None:
         records = found['ranges']['records']
         report_balance(records, f'With these labels, in a calibrated classifier whose AUC is '
                        f'anything from {low:.2f} to {high:.3f}', console)
-        report_nothing(found['ranges'], args, console)
-    if args.out:
+        report_nothing(found['ranges'], shares, console)
+    if out:
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in labels.items()}
-        write_whole(args.out, json.dumps(dict(labels=plain, scores=args.scores, **shares,
-                                              **found), indent=2) + '\n')
-    if args.figure:
-        plot_balance(records, args.figure, args.gradient_share)
+        write_whole(out, json.dumps(dict(labels=plain, scores=scores, **shares, **found),
+                                    indent=2) + '\n')
+    if figure:
+        plot_balance(records, figure, shares['gradient_share'])
 
 
 def scores_of(path: str, classes: List[str]) -> tuple:
@@ -148,7 +126,7 @@ def report_balance(records: List[Dict[str, Any]], title: str, console: Console) 
                   'every row: none of these numbers says which row has the highest mAP.')
 
 
-def report_suggestion(found: Dict[str, Any], args: argparse.Namespace, console: Console) -> None:
+def report_suggestion(found: Dict[str, Any], shares: Dict[str, float], console: Console) -> None:
     calibrated = found['mean_score'] / found['positive_share']
     if not 0.8 <= calibrated <= 1.25:
         console.print(f'Note: the mean score is {found["mean_score"]:.3f}, the share of positives '
@@ -156,34 +134,35 @@ def report_suggestion(found: Dict[str, Any], args: argparse.Namespace, console: 
                       'loss than cross-entropy, or trained for too long), and its margin and '
                       'gamma will not fit one.')
     low, high = found['clip_range']
-    console.print(f'Margin {found["clip"]:.3f} ({low:.3f} to {high:.3f}): {args.margin_share:.0%} '
-                  'of the negatives have a lower probability, and with them go '
+    console.print(f'Margin {found["clip"]:.3f} ({low:.3f} to {high:.3f}): '
+                  f'{shares["margin_share"]:.0%} of the negatives have a lower probability, and '
+                  'with them go '
                   f'{found["negative_gradient_under"]:.0%} of the negatives\' gradient under '
                   f'cross-entropy. {found["positives_under"]:.1%} of the positives have a lower '
                   'one too; hidden positives look like them.')
     if found['gamma_neg'] is None:
         console.print(f'No gamma_neg up to {FINE_GAMMAS[-1]:g} gives positives '
-                      f'{args.gradient_share:.0%} of the gradient with this margin: lower '
+                      f'{shares["gradient_share"]:.0%} of the gradient with this margin: lower '
                       '--gradient-share, or raise --margin-share.')
         return
     console.print(f'gamma_neg {found["gamma_neg"]:.1f} ({range_of_gamma(found["gamma_range"])}): '
                   f'with this margin positives have {found["grad_pos_before"]:.0%} of the gradient '
-                  f'at gamma_neg 0, and {args.gradient_share:.0%} from here on.')
+                  f'at gamma_neg 0, and {shares["gradient_share"]:.0%} from here on.')
     console.print('In brackets: 5 to 95 % over images drawn again. The two shares are a choice '
                   '(--margin-share, --gradient-share), not something that the scores tell: train '
                   'this, half and double, on a part of the training set, before you believe it.')
 
 
-def report_nothing(ranges: Dict[str, Any], args: argparse.Namespace, console: Console) -> None:
+def report_nothing(ranges: Dict[str, Any], shares: Dict[str, float], console: Console) -> None:
     (low, high), (first, last) = ranges['clip'], ranges['gamma_neg']
     beyond = ' or more' if last >= FINE_GAMMAS[-1] else ''
     console.print(f'Cannot tell margin and gamma_neg without a baseline: labels do not say how '
                   f'well classes separate, and over these separations the margin that lets go '
-                  f'{args.margin_share:.0%} of the negatives is anything from {low:.3f} to '
+                  f'{shares["margin_share"]:.0%} of the negatives is anything from {low:.3f} to '
                   f'{high:.3f}, the gamma_neg with which positives then have '
-                  f'{args.gradient_share:.0%} of the gradient anything from {first:.1f} to '
+                  f'{shares["gradient_share"]:.0%} of the gradient anything from {first:.1f} to '
                   f'{last:.1f}{beyond}. Train with cross-entropy (gamma_neg=0, gamma_pos=0, '
-                  'clip=0), run tools/test.py with --out on images that it did not see, and give '
+                  'clip=0), run asl-det test with --out on images that it did not see, and give '
                   'the result with --scores.')
 
 
@@ -198,7 +177,3 @@ def range_of_gamma(found: Optional[tuple]) -> str:
     if found is None:
         return 'in some draws of images out of reach'
     return f'{found[0]:.1f} to {found[1]:.1f}'
-
-
-if __name__ == '__main__':
-    main()

@@ -1,22 +1,24 @@
 """Run a detector or a classifier on pictures.
 
-    python tools/infer.py CHECKPOINT IMAGE [IMAGE ...]
-    python tools/infer.py CONFIG CHECKPOINT FOLDER
+    asl-det infer CHECKPOINT IMAGE [IMAGE ...]
+    asl-det infer CONFIG CHECKPOINT FOLDER
 """
 
 import argparse
 import sys
-from pathlib import Path
 
-from asl_det.commands.command_line import one_line_errors
+from asl_det.commands.command_line import (
+    add_device,
+    add_overwrite,
+    add_threshold,
+    split_config,
+)
 from asl_det.errors import UserError
-from asl_det.inference.infer import infer
-from asl_det.multilabel.thresholds import Thresholds
+
+OLD = {'--anew': '--overwrite', '--thresholds': '--threshold'}
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('arguments', nargs='+', metavar='[CONFIG] CHECKPOINT IMAGE', help='config '
                         'file (by default the one in the checkpoint), checkpoint, and pictures, '
                         'folders, patterns in quotes, videos or URLs')
@@ -24,24 +26,30 @@ def parse_args() -> argparse.Namespace:
                         'results of all boxes; of classes ranked lists) and predictions.csv (what '
                         'reaches the threshold); default: work_dirs/infer/<checkpoint>. The same '
                         'command again goes on')
-    parser.add_argument('--threshold', metavar='T|thresholds.json', help='score from which a class '
-                        'or box is predicted; default: as the checkpoint or config says, boxes 0.3')
+    add_threshold(parser, 'score from which a class or box is predicted',
+                  'as the checkpoint or config says, boxes 0.3')
     parser.add_argument('--top-k', type=int, metavar='K', help='of a classifier, classes that are '
-                        'listed besides the predicted ones (10); of a detector, boxes at most')
-    parser.add_argument('--device', help="e.g. 'cpu' or 'cuda:0'; default: a GPU if there is one")
+                        'listed besides the predicted ones (default: 10); of a detector, boxes at '
+                        'most (default: all)')
+    add_device(parser)
     parser.add_argument('--batch-size', type=int, default=8, metavar='N',
-                        help='pictures of one shape that are computed together (8)')
+                        help='pictures of one shape that are computed together')
     parser.add_argument('--partial', action='store_true', help='with CONFIG: weights that the '
                         'checkpoint lacks are those which the config names')
-    parser.add_argument('--anew', action='store_true', help='put results in DIR that were made '
-                        'with something else aside')
-    return parser.parse_args()
+    add_overwrite(parser, 'put results in DIR that were made with something else aside')
 
 
-@one_line_errors
-def main() -> None:
-    args = parse_args()
-    config, checkpoint, *inputs = split(args.arguments)
+def run(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from asl_det.inference.infer import infer
+    from asl_det.multilabel.thresholds import Thresholds
+
+    config, inputs = split_config(args.arguments)
+    if len(inputs) < 2:
+        raise UserError('expected [CONFIG] CHECKPOINT IMAGE ...: there is no '
+                        + ('image' if inputs else 'checkpoint'))
+    checkpoint, *inputs = inputs
     for flag, value in (('--top-k', args.top_k), ('--batch-size', args.batch_size)):
         if value is not None and value < 1:
             raise UserError(f'{flag} {value}: expected a number from 1')
@@ -50,7 +58,7 @@ def main() -> None:
     try:
         summary = infer(config, checkpoint, inputs, out=out, thresholds=thresholds,
                         top_k=args.top_k, device=args.device, batch_size=args.batch_size,
-                        partial=args.partial, anew=args.anew)
+                        partial=args.partial, anew=args.overwrite)
     except KeyboardInterrupt:
         sys.exit(f'interrupted: what is finished is in {out}, the same command again goes on')
     print(f'{summary.computed} pictures computed, {summary.done} kept:')
@@ -63,17 +71,3 @@ def main() -> None:
         for line in summary.unreadable:
             print(f'  {line}')
         sys.exit(1)
-
-
-def split(arguments: list) -> list:
-    """Config or None, checkpoint, and inputs."""
-    if not (arguments[0].endswith('.py') or '::' in arguments[0]):
-        arguments = [None, *arguments]
-    if len(arguments) < 3:
-        raise UserError('expected [CONFIG] CHECKPOINT IMAGE ...: '
-                        + ('there is no checkpoint' if len(arguments) < 2 else 'there is no image'))
-    return arguments
-
-
-if __name__ == '__main__':
-    main()

@@ -1,4 +1,4 @@
-"""Run a file of tools/export_onnx.py on a picture: python run_onnx.py model.onnx picture.jpg"""
+"""Run a file of asl-det export on a picture: python run_onnx.py model.onnx picture.jpg"""
 
 import json
 import sys

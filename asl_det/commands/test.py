@@ -1,0 +1,47 @@
+"""Evaluate a checkpoint, and draw its predictions.
+
+    asl-det test CONFIG CHECKPOINT --out results.json --show drawn/
+"""
+
+import argparse
+
+from asl_det.commands.command_line import add_run, add_threshold, config_options, tell_rank
+
+OLD = {'--show-dir': '--show', '--thresholds': '--threshold'}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run(parser)
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='file or URL')
+    parser.add_argument('--out', metavar='results.json', help='write the metrics here, and '
+                        'detections beside it (default: nothing is written)')
+    parser.add_argument('--show', metavar='DIR', help='draw truth and predictions of every image '
+                        'here (default: none are drawn)')
+    parser.add_argument('--partial', action='store_true',
+                        help='evaluate even if weights of the checkpoint are missing or left over')
+    add_threshold(parser, 'of a classifier, the score from which a class is predicted (scores are '
+                  'written as the network gives them)', 'as the config says')
+    parser.add_argument('--tta', action='store_true',
+                        help='of a detector: test-time augmentation, as tta_model and tta_pipeline '
+                        'of the config say, or with mirrored pictures')
+
+
+def run(args: argparse.Namespace) -> None:
+    from asl_det.detection.tta import use_tta
+    from asl_det.engine import default_work_dir, load_config, test
+    from asl_det.multilabel.thresholds import Thresholds
+
+    tell_rank(args)
+    cfg = load_config(args.config, config_options(args))
+    if args.tta:
+        use_tta(cfg)
+    work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)
+    thresholds = None if args.threshold is None else Thresholds.parse(args.threshold)
+    metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show,
+                   launcher=args.launcher, partial=args.partial, thresholds=thresholds,
+                   num_classes=args.num_classes)
+    for name, value in metrics.items():
+        print(f'{name:24} {value}')
+    for label, path in (('metrics', args.out), ('drawings', args.show)):
+        if path:
+            print(f'{label}: {path}')
