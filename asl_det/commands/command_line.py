@@ -16,7 +16,9 @@ warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
 # Flags that are options of a config, and their names among its options.
 FLAGS = {'data_root': 'data_root', 'classes': 'classes', 'epochs': 'max_epochs', 'lr': 'lr',
-         'loss': 'loss', 'loss_options': 'loss_options', 'loss_where': 'loss_where'}
+         'loss': 'loss', 'loss_options': 'loss_options', 'loss_where': 'loss_where',
+         'workers': 'workers', 'image_size': 'image_size', 'val_interval': 'train_cfg.val_interval',
+         **{name: name for name in ('train_json', 'train_images', 'val_json', 'val_images')}}
 KEY_VALUES = ('cfg_options', 'loss_options')  # flags of KEY=VALUE texts
 # What a disk, its rights or the name of a place is to blame for, wherever it comes up.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR,
@@ -98,11 +100,16 @@ def add_num_classes(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """The arguments of a command that runs a config: see :func:`tell_rank`."""
+    """The arguments of a command that runs a config: see :func:`prepare_run`."""
     add_config(parser)
     add_num_classes(parser)
     parser.add_argument('--work-dir', metavar='DIR', help='folder of the run (default: '
                         'work_dirs/<name of the config>)')
+    add_device(parser)
+    add_batch_size(parser, 'pictures that a process computes together', None)
+    parser.add_argument('--workers', type=int, metavar='N', help='processes that load pictures, '
+                        'for each data set (default: as the config says)')
+    add_image_size(parser, 'of what the pipelines resize to', 'as the config says')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='what started the processes of this run, where it has several')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
@@ -112,6 +119,19 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def add_threshold(parser: argparse.ArgumentParser, what: str, default: str) -> None:
     parser.add_argument('--threshold', metavar='T|FILE', help=f'{what}: a number, or the file that '
                         f'asl-det thresholds wrote (default: {default})')
+
+
+def add_batch_size(parser: argparse.ArgumentParser, what: str, default: Optional[int]) -> None:
+    parser.add_argument('--batch-size', type=int, default=default, metavar='N',
+                        help=what + (' (default: as the config says)' if default is None else ''))
+
+
+def add_own_data(parser: argparse.ArgumentParser, split: str, what: str) -> None:
+    """Annotations and images of the user in the place of those of the config."""
+    parser.add_argument(f'--{split}-json', metavar='FILE', help=f'COCO json to {what}, whose '
+                        'classes the network gets (default: as the config says)')
+    parser.add_argument(f'--{split}-images', metavar='DIR', help='folder of the images of '
+                        f'--{split}-json (default: as the config says)')
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -132,9 +152,29 @@ def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument('--overwrite', action='store_true', help=what)
 
 
-def tell_rank(args: argparse.Namespace) -> None:
-    """Tell mmengine the rank that a launcher gave."""
+def prepare_run(args: argparse.Namespace) -> None:
+    """Tell mmengine the rank that a launcher gave, and torch the GPU; before they are imported.
+
+    mmengine takes the first GPU that torch sees, if it sees one.
+
+    Raises:
+        UserError: for a device that is none, or a process each of several.
+    """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.device in (None, 'cuda'):
+        return
+    kind, _, index = args.device.partition(':')
+    seen = [gpu for gpu in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if gpu]
+    if args.device != 'cpu' and (kind != 'cuda' or not index.isdigit()
+                                 or int(index) >= len(seen or range(128))):
+        raise UserError(f'--device {args.device}: expected cpu, cuda or cuda:N'
+                        + (f' with N under {len(seen)}, as CUDA_VISIBLE_DEVICES={",".join(seen)}'
+                           if seen and kind == 'cuda' else ''))
+    if args.launcher != 'none' and args.device != 'cpu':
+        raise UserError(f'--device {args.device} with --launcher {args.launcher}: each process has '
+                        'a GPU of its own, set CUDA_VISIBLE_DEVICES')
+    os.environ['CUDA_VISIBLE_DEVICES'] = \
+        '' if args.device == 'cpu' else (seen or [*map(str, range(128))])[int(index)]
 
 
 def split_config(arguments: Sequence[str]) -> Tuple[Optional[str], List[str]]:
@@ -162,8 +202,12 @@ def with_new_names(arguments: Sequence[str], old: Mapping[str, str]) -> List[str
     return renamed
 
 
-def config_options(args: argparse.Namespace) -> Dict[str, Any]:
+def config_options(args: argparse.Namespace, **flags: str) -> Dict[str, Any]:
     """``--cfg-options``, with the other flags that change a config among them.
+
+    Args:
+        args: of the command line.
+        flags: more of them than :data:`FLAGS`, with their names among the options of a config.
 
     Raises:
         UserError: if one is given in both ways, or is no KEY=VALUE.
@@ -172,8 +216,9 @@ def config_options(args: argparse.Namespace) -> Dict[str, Any]:
     given = {name: read_key_values(f'--{name.replace("_", "-")}', getattr(args, name, None) or ())
              for name in KEY_VALUES}
     given['classes'] = read_classes(getattr(args, 'classes', None))
+    given['image_size'] = read_image_size(getattr(args, 'image_size', None))
     options = given['cfg_options']
-    for flag, key in FLAGS.items():
+    for flag, key in {**FLAGS, **flags}.items():
         value = given.get(flag) or getattr(args, flag, None)
         if value is None:
             continue

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     done = convert(args.source, args.out, threshold=threshold, image_size=size[0],
                    classes=read_classes(args.classes))
     print(f'{done.network}, {done.head}, {len(done.classes)} classes ({done.classes[0]}, ...), '
-          f'input {args.image_size} px, threshold {done.threshold:g}')
+          f'input {size[0]} px, threshold {done.threshold:g}')
     for theirs, ours, count in done.groups:
         print(f'  {count:4d} weights  {theirs}* -> {ours}*')
     print(f'checkpoint: {args.out}')

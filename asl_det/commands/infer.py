@@ -8,6 +8,7 @@ import argparse
 import sys
 
 from asl_det.commands.command_line import (
+    add_batch_size,
     add_device,
     add_overwrite,
     add_threshold,
@@ -32,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'listed besides the predicted ones (default: 10); of a detector, boxes at '
                         'most (default: all)')
     add_device(parser)
-    parser.add_argument('--batch-size', type=int, default=8, metavar='N',
-                        help='pictures of one shape that are computed together')
+    add_batch_size(parser, 'pictures of one shape that are computed together', 8)
     parser.add_argument('--partial', action='store_true', help='with CONFIG: weights that the '
                         'checkpoint lacks are those which the config names')
     add_overwrite(parser, 'put results in DIR that were made with something else aside')

@@ -7,7 +7,12 @@ import sys
 from types import ModuleType
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from asl_det.commands.command_line import Help, one_line_errors, with_new_names
+from asl_det.commands.command_line import (
+    Help,
+    one_line_errors,
+    prepare_run,
+    with_new_names,
+)
 from asl_det.errors import UserError
 from asl_det.version import __version__
 
@@ -26,6 +31,8 @@ COMMANDS: Dict[str, Tuple[str, str]] = {
     'suggest': ('CONFIG', 'advice on gamma and margin'),
     'plot-loss': ('--clip 0.2', 'draw the loss and its gradient'),
     'plot-training': ('DIR DIR', 'draw trainings side by side'),
+    'config': ('CONFIG --out my_config.py', 'a config with all its bases'),
+    'env': ('', 'versions, path of the loss'),
     'data digits': ('', 'make handwritten digits'),
     'data hide-boxes': ('A.json B.json --share 0.4', 'take a share of the boxes away'),
     'data hold-out': ('A.json REST.json HELD.json', 'split a data set in two'),
@@ -47,6 +54,8 @@ def main(arguments: Optional[Sequence[str]] = None,
     name, rest = find_command(list(sys.argv[1:] if arguments is None else arguments))
     module = module_of(name)
     args = parser_of(name).parse_args(with_new_names(rest, getattr(module, 'OLD', {})))
+    if hasattr(args, 'launcher'):  # it runs a config
+        prepare_run(args)
     if start is not None:
         start()
     module.run(args)

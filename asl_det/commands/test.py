@@ -5,7 +5,12 @@
 
 import argparse
 
-from asl_det.commands.command_line import add_run, add_threshold, config_options, tell_rank
+from asl_det.commands.command_line import (
+    add_own_data,
+    add_run,
+    add_threshold,
+    config_options,
+)
 
 OLD = {'--show-dir': '--show', '--thresholds': '--threshold'}
 
@@ -13,6 +18,7 @@ OLD = {'--show-dir': '--show', '--thresholds': '--threshold'}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='file or URL')
+    add_own_data(parser, 'val', 'test on')
     parser.add_argument('--out', metavar='results.json', help='write the metrics here, and '
                         'detections beside it (default: nothing is written)')
     parser.add_argument('--show', metavar='DIR', help='draw truth and predictions of every image '
@@ -31,8 +37,7 @@ def run(args: argparse.Namespace) -> None:
     from asl_det.engine import default_work_dir, load_config, test
     from asl_det.multilabel.thresholds import Thresholds
 
-    tell_rank(args)
-    cfg = load_config(args.config, config_options(args))
+    cfg = load_config(args.config, config_options(args, batch_size='test_dataloader.batch_size'))
     if args.tta:
         use_tta(cfg)
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)

@@ -2,15 +2,25 @@
 
     asl-det train CONFIG --loss asl
     asl-det train CONFIG --resume        # go on after a power cut
+    asl-det train CONFIG --train-json a.json --train-images a/ --val-json b.json --val-images b/
 """
 
 import argparse
 
-from asl_det.commands.command_line import add_overwrite, add_run, config_options, tell_rank
+from asl_det.commands.command_line import (
+    add_overwrite,
+    add_own_data,
+    add_run,
+    config_options,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
+    add_own_data(parser, 'train', 'train on')
+    add_own_data(parser, 'val', 'validate and test on')
+    parser.add_argument('--val-interval', type=int, metavar='N', help='epochs (or steps, if the '
+                        'config counts those) between validations (default: as the config says)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='continue from a checkpoint, or from the newest one of the run that '
                         'loads (default: begin)')
@@ -43,8 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from asl_det.engine import default_work_dir, load_config, train
     from asl_det.training.stopping import STOP
 
-    tell_rank(args)
-    cfg = load_config(args.config, config_options(args))
+    cfg = load_config(args.config, config_options(args, batch_size='train_dataloader.batch_size'))
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)
     checkpoint = train(cfg, work_dir=work_dir, resume=args.resume, overwrite=args.overwrite,
                        amp=args.amp, auto_scale_lr=args.auto_scale_lr, launcher=args.launcher,

@@ -8,12 +8,12 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
+from asl_det.config.everyday import OWN, SPLITS, set_image_size, set_own_data, set_workers
 from asl_det.config.schedule import _check_learning_rate, _length, set_length, set_lr
 from asl_det.errors import UserError
 from asl_det.files.nested import INTO, dicts, nodes, rebuilt, value_at
 from asl_det.registry import OPTIM_WRAPPERS
 
-SPLITS = ('train', 'val', 'test')
 # Names at the top of a config that are read after it was parsed; all others were only variables
 # of the file.
 READ = {
@@ -34,11 +34,15 @@ CHOICES = ('auto', 'dynamic')
 def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
     """Merge dotted keys and values into a config, in place, so that none of them is ignored.
 
-    Four are single values that a config repeats, and go to all of these places:
+    Some are single values that a config repeats, and go to all of these places:
 
     ===============================  ==================================================
     ``data_root``                    folder of the data, in data sets and evaluators
     ``classes``                      names of data sets' classes, ``num_classes`` of the model
+    ``workers``                      ``num_workers`` of every data loader
+    ``image_size``                   sizes in pixels of all pipelines, in proportion
+    ``train_json``, ``train_images``, annotations and images of data sets and evaluators, classes
+    ``val_json``, ``val_images``     of the file where ``classes`` does not say; test is val
     ``max_epochs``,                  length of the training; schedulers, and hooks that
     ``train_cfg.max_epochs``,        wait for an epoch, keep their place in it
     ``train_cfg.max_iters``          proportionally
@@ -53,7 +57,14 @@ def apply_options(cfg: Config, options: Dict[str, Any]) -> None:
             nothing would read.
     """
     options = dict(options)
-    for name, change in (('data_root', set_data_root), ('classes', set_classes), ('lr', set_lr)):
+    own = {name: options.pop(name) for name in OWN if name in options}
+    if own:
+        if 'data_root' in options:
+            raise UserError(f'--data-root and --{next(iter(own)).replace("_", "-")} say both where '
+                            'the data is: give one of them')
+        set_own_data(cfg, own, set_classes, classes='classes' not in options)
+    for name, change in (('data_root', set_data_root), ('classes', set_classes), ('lr', set_lr),
+                         ('workers', set_workers), ('image_size', set_image_size)):
         if name in options:
             change(cfg, options.pop(name))
     length = _length(cfg, options)

@@ -195,7 +195,7 @@ def test_its_checkpoint_is_enough_to_infer_and_to_export(trained, coco, tmp_path
         rows.append(json.loads((tmp_path / str(i) / 'predictions.json').read_text()))
     assert rows[0] == rows[1] == rows[2] and rows[0]
     pytest.importorskip('onnxruntime')
-    assert run_command('export_onnx', mine, '--out', tmp_path / 'a.onnx') is None
+    assert run_command('export', mine, '--out', tmp_path / 'a.onnx') is None
     assert re.search(r'boxes: at most \S+ from torch', capsys.readouterr().out)
 
 
