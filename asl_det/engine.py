@@ -40,6 +40,7 @@ from asl_det.training import hooks
 from asl_det.training.processes import decided_by_main, join_processes
 from asl_det.training.run_folder import FINISHED, Start, choose_start
 from asl_det.training.runner import ask_for_files, build_runner, make_resumable, set_files
+from asl_det.training.screen import ScreenHook, build_quietly
 from asl_det.training.stopping import STOP, Signals, killed_worker, noted
 
 __all__ = ['default_work_dir', 'load_config', 'test', 'train']
@@ -87,7 +88,8 @@ def train(cfg: Config,
           non_finite_steps: int = 10,
           partial: bool = False,
           resume_anyway: bool = False,
-          num_classes: Optional[str] = None) -> Optional[Path]:
+          num_classes: Optional[str] = None,
+          verbose: bool = True) -> Optional[Path]:
     """Train, and leave checkpoints, logs and ``curves.png`` in ``work_dir``.
 
     Whatever ends the training, ``work_dir`` holds a checkpoint that loads, once
@@ -118,6 +120,8 @@ def train(cfg: Config,
         resume_anyway: resume although the config is not the one of the run.
         num_classes: 'auto' or a number for every head, see
             :func:`asl_det.preflight.classes.set_num_classes`.
+        verbose: show the whole log, as mmengine does; otherwise a digest,
+            progress and metrics, and the rest is in the log file alone.
 
     Returns:
         The last checkpoint, or None if the config writes none.
@@ -152,7 +156,7 @@ def train(cfg: Config,
             said.append(f'--resume: {work_dir} holds no checkpoint, the training begins')
         said += [f'warning: --resume passes over a newer checkpoint, {newer}'
                  for newer in start.passed_over]
-        runner = build_runner(cfg)
+        runner = _build(cfg, stack, verbose, said)
         # What the folder and checkpoints keep is the training as it began: run, it begins.
         runner.cfg.load_from, runner.cfg.resume = began
         runner.dump_config()
@@ -272,6 +276,17 @@ def _preflight(run: Run, num_classes: Optional[str]) -> List[str]:
     return said + [str(f) for f in require(run).warnings]
 
 
+def _build(cfg: Config, stack: ExitStack, verbose: bool, said: Sequence[str]) -> Runner:
+    """The runner, and what it shows on the screen, which the end of the stack ends."""
+    if verbose:
+        return build_runner(cfg)
+    runner = build_quietly(lambda: build_runner(cfg))
+    screen = ScreenHook([line for line in said if not line.startswith('warning')])
+    stack.enter_context(screen.watching())
+    runner.register_hook(screen)
+    return runner
+
+
 def _log(runner: Runner, said: List[str]) -> None:
     for line in said:
         runner.logger.log(logging.WARNING if line.startswith('warning') else logging.INFO,
@@ -287,7 +302,8 @@ def test(cfg: Config,
          launcher: str = 'none',
          partial: bool = False,
          thresholds: Optional[Thresholds] = None,
-         num_classes: Optional[str] = None) -> Dict[str, float]:
+         num_classes: Optional[str] = None,
+         verbose: bool = True) -> Dict[str, float]:
     """Evaluate a checkpoint.
 
     Args:
@@ -305,7 +321,7 @@ def test(cfg: Config,
         thresholds: from which score a class is predicted, of a multi-label
             classifier; None for those of the config. Scores that are written
             or drawn stay as the network gives them.
-        num_classes: as in :func:`train`.
+        num_classes: as in :func:`train`; verbose too.
 
     Returns:
         The metrics by name.
@@ -336,14 +352,15 @@ def test(cfg: Config,
     if cfg.filename:  # beside the config of a training in that folder, not in its place
         cfg = Config(cfg.to_dict(), cfg_text=cfg.text or '\n',
                      filename=str(Path(cfg.filename).with_suffix('.test.py')))
-    runner = build_runner(cfg)
-    _log(runner, said)
-    if out is not None:
-        set_files(runner, prefixes, out)
-    runner.register_hook(hooks.LoadWeightsHook('test', checkpoint, partial))
-    if thresholds is not None:
-        _use_thresholds(runner, thresholds)
-    metrics = _test(runner)
+    with ExitStack() as stack:
+        runner = _build(cfg, stack, verbose, said)
+        _log(runner, said)
+        if out is not None:
+            set_files(runner, prefixes, out)
+        runner.register_hook(hooks.LoadWeightsHook('test', checkpoint, partial))
+        if thresholds is not None:
+            _use_thresholds(runner, thresholds)
+        metrics = _test(runner)
     if out is not None and is_main_process():
         record = dict(config=config, checkpoint=str(checkpoint), metrics=metrics,
                       thresholds=thresholds and thresholds.to_dict(), versions=versions())

@@ -110,6 +110,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--workers', type=int, metavar='N', help='processes that load pictures, '
                         'for each data set (default: as the config says)')
     add_image_size(parser, 'of what the pipelines resize to', 'as the config says')
+    parser.add_argument('--verbose', action='store_true', help='show the whole log on the screen, '
+                        'as it is in the file')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='what started the processes of this run, where it has several')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     thresholds = None if args.threshold is None else Thresholds.parse(args.threshold)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show,
                    launcher=args.launcher, partial=args.partial, thresholds=thresholds,
-                   num_classes=args.num_classes)
+                   num_classes=args.num_classes, verbose=args.verbose)
     for name, value in metrics.items():
         print(f'{name:24} {value}')
     for label, path in (('metrics', args.out), ('drawings', args.show)):

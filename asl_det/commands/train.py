@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
                        amp=args.amp, auto_scale_lr=args.auto_scale_lr, launcher=args.launcher,
                        seed=args.seed, stop_signals=[*STOP, *args.stop_signals],
                        non_finite_steps=args.non_finite_steps, partial=args.partial,
-                       resume_anyway=args.resume_anyway, num_classes=args.num_classes)
+                       resume_anyway=args.resume_anyway, num_classes=args.num_classes,
+                       verbose=args.verbose)
     if is_main_process():
         print(f'checkpoint: {checkpoint or "none was written (CheckpointHook)"}')
         print(f'logs:       {work_dir}')

@@ -5,8 +5,6 @@ import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config, ConfigDict
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from asl_det import losses
 from asl_det.config.new_style import as_data
@@ -95,21 +93,25 @@ def swap_losses(cfg: Config,
 
 
 def print_swaps(swaps: Sequence[Replacement]) -> None:
-    """Print a table of what was replaced, in the first of several processes."""
+    """Print what was replaced, a value a line, in the first of several processes."""
     if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
         return
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column('loss', no_wrap=True)
-    table.add_column('was', overflow='fold')
-    table.add_column('is', overflow='fold')
+    equal: Dict[str, List[Replacement]] = {}
     for swap in swaps:
-        new = _short(swap.new)
+        equal.setdefault(repr(swap[1:]), []).append(swap)  # in the stages of a cascade
+    console = plain_console()
+    for swap, *others in equal.values():
+        for place in (swap, *others):
+            console.print(f'model.{place.path} ({place.kind})', soft_wrap=True)
+        old, new = (dict(loss, type=type_name(loss)) for loss in (swap.old, swap.new))
+        for key in dict.fromkeys((*old, *new)):
+            if old.get(key) != new.get(key):
+                console.print(f'  {key}: {old.get(key, "-")} -> {new.get(key, "-")}',
+                              soft_wrap=True)
         if swap.prior is not None:
-            new += f', classes start at {swap.prior:g}'
+            console.print(f'  the probability that classes start at: {swap.prior:g}')
         if swap.margin_rise is not None:
-            new += f', the margin rises for {swap.margin_rise:.0%} of the training'
-        table.add_row(f'model.{swap.path} ({swap.kind})', _short(swap.old), new)
-    plain_console().print(table)
+            console.print(f'  the margin rises for {swap.margin_rise:.0%} of the training')
 
 
 def take_swap(options: Dict[str, Any]) -> Dict[str, Any]:
@@ -135,11 +137,6 @@ def take_swap(options: Dict[str, Any]) -> Dict[str, Any]:
     where, arguments = taken.pop('loss_where', None), taken.pop('loss_options', None) or {}
     arguments = {**arguments, **{k.partition('.')[2]: v for k, v in taken.items()}}
     return dict(loss=loss, where=where, **arguments)
-
-
-def _short(loss: Dict[str, Any]) -> str:
-    rest = ', '.join(f'{k}={v}' for k, v in loss.items() if k not in ('type', 'use_sigmoid'))
-    return f'{type_name(loss)}({rest})'
 
 
 def _check_where(where: Optional[Sequence[str]]) -> Tuple[str, ...]:

@@ -49,7 +49,8 @@ def test_a_config_of_mmdet_trains_with_the_flag(name, digits, tmp_path):
         options += [f'{part}_dataloader.num_workers=0',
                     f'{part}_dataloader.persistent_workers=False']
     run = python('tools/train.py', f'mmdet::{name}.py', '--loss', 'asl', '--classes', *range(10),
-                 '--data-root', f'{digits}/', '--work-dir', tmp_path, '--cfg-options', *options)
+                 '--data-root', f'{digits}/', '--work-dir', tmp_path, '--verbose',
+                 '--cfg-options', *options)
     said = run.stdout + run.stderr
     assert run.returncode == 0, said[-3000:]
     losses = re.findall(r' loss: (\S+)', said)

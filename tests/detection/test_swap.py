@@ -214,7 +214,7 @@ def test_the_flags_are_options_of_the_config(capsys, monkeypatch):
     assert cfg.model.bbox_head.loss_cls.clip == 0.1
     assert hooks(cfg, 'ClassifierPriorHook')[0]['prior'] == 0.15
     shown = capsys.readouterr().out
-    for part in ('model.bbox_head.loss_cls', '(dense)', 'clip=0.1', 'start at 0.15'):
+    for part in ('model.bbox_head.loss_cls (dense)', ' clip: - -> 0.1', 'classes start at: 0.15'):
         assert part in shown
     with pytest.raises(UserError, match='give --loss too'):
         load_config(DIGITS, config_options(parser.parse_args([DIGITS, '--loss-where', 'roi'])))
