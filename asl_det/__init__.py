@@ -1,27 +1,30 @@
 """Asymmetric Loss (ASL) for MMDetection.
 
-Importing this package registers the losses, the multi-label pipeline and the
-hooks in MMDetection's registries, and adds what an OpenMMLab installation
-without compiled operators lacks.
+``asl_det.losses`` needs torch alone. With this package, the losses, the
+multi-label pipeline and the hooks are in MMDetection's registries, and what an
+OpenMMLab installation without compiled operators lacks is added: before
+anything of OpenMMLab is used (:mod:`asl_det.openmmlab`).
 """
 
-from asl_det.registry import MODELS  # first: says what to install where mmdet is missing
+from importlib import import_module
 
-# isort: split
-from asl_det import compat
-
-compat.install()
-
-from importlib import import_module  # noqa: E402
-
-from asl_det import detection, losses, multilabel, training  # noqa: E402
-from asl_det.version import __version__  # noqa: E402
+from asl_det import openmmlab
+from asl_det.version import __version__
 
 __all__ = ['MODELS', '__version__', 'detection', 'losses', 'multilabel', 'training']
 
+openmmlab.join()
+
 
 def __getattr__(name: str) -> object:
-    """``asl_det.hooks`` and the like, which are elsewhere now."""
-    if compat.old_names.new_name(f'asl_det.{name}'):
-        return import_module(f'asl_det.{name}')
+    """Rooms of the package, imported when they are asked for, by their old names too."""
+    if name == 'MODELS':
+        return import_module('asl_det.registry').MODELS
+    module = f'asl_det.{name}'
+    try:
+        if not name.startswith('_'):
+            return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

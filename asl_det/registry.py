@@ -5,25 +5,19 @@ import os
 from contextlib import suppress
 from typing import Any, Callable, Dict, Optional, Set
 
-try:
-    from mmdet import registry as mmdet_registries
-    from mmdet.registry import (
-        DATASETS,
-        HOOKS,
-        LOOPS,
-        METRICS,
-        MODELS,
-        OPTIM_WRAPPERS,
-        PARAM_SCHEDULERS,
-        TRANSFORMS,
-    )
-    from mmengine.registry import WEIGHT_INITIALIZERS, Registry
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.split('.')[0] not in ('mmdet', 'mmengine', 'mmcv'):
-        raise
-    raise ImportError(
-        f'asl_det needs MMDetection, but there is no module {error.name!r}: install a complete '
-        'stack with: pip install "asl-det[openmmlab]"') from None
+from mmdet import registry as mmdet_registries
+from mmdet.registry import (
+    DATASETS,
+    HOOKS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    PARAM_SCHEDULERS,
+    TASK_UTILS,
+    TRANSFORMS,
+)
+from mmengine.registry import WEIGHT_INITIALIZERS, Registry
 
 __all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS',
            'PARAM_SCHEDULERS', 'TRANSFORMS', 'is_type', 'register', 'type_name',
@@ -119,9 +113,6 @@ def lookup(registry: Registry, node: Dict[str, Any]) -> Optional[Callable]:
 
 def _registry(name: str) -> Registry:
     return getattr(mmdet_registries, name)
-
-
-MODELS, TASK_UTILS, TRANSFORMS = map(_registry, ('MODELS', 'TASK_UTILS', 'TRANSFORMS'))
 
 
 REGISTRIES = (MODELS, TASK_UTILS, TRANSFORMS, WEIGHT_INITIALIZERS, _registry('EVALUATOR'))

@@ -22,22 +22,82 @@ def python(code):
                           text=True)
 
 
-@pytest.mark.parametrize('hidden', [['mmdet'], ['mmengine'], ['mmdet', 'mmcv', 'mmengine']])
+@pytest.mark.parametrize('hidden', [['mmdet'], ['mmengine'], ['mmengine', 'mmcv', 'mmdet']])
 def test_without_mmdet_one_sentence_says_what_to_install(hidden):
-    result = python(HIDE.format(hidden=hidden) + 'import asl_det')
+    result = python(HIDE.format(hidden=hidden) + 'import asl_det; asl_det.detection')
     assert result.returncode == 1
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith('ImportError: asl_det needs MMDetection')
-    assert 'pip install "asl-det[openmmlab]"' in last
+    assert result.stderr.strip().splitlines()[-1] == (
+        'ImportError: asl_det.detection needs MMDetection, but there is no module '
+        f'{hidden[0]!r}: install a complete stack with: pip install "asl-det[openmmlab]"')
+
+
+TORCH_ALONE = """
+import time, torch
+start = time.process_time()
+from asl_det.losses import AsymmetricLoss, asymmetric_loss
+seconds = time.process_time() - start
+assert seconds < 0.3, seconds
+
+torch.manual_seed(0)
+x, hidden = torch.randn(500, 20), torch.randn(20, 5)
+y = (x @ hidden > 4).float()
+model, loss = torch.nn.Linear(20, 5), AsymmetricLoss(adaptive=dict(delta_p_target=0.1))
+optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+before = loss(model(x), y).item()
+for _ in range(100):
+    optimizer.zero_grad()
+    loss(model(x), y).backward()
+    optimizer.step()
+print(loss(model(x), y) < before / 4, loss.gamma_neg != 4)
+print(asymmetric_loss(torch.zeros(2, 3), torch.tensor([0, 3]), gamma_pos=0, gamma_neg=4,
+                      clip=0.05).shape)
+try:
+    loss(torch.zeros(2, 3), torch.tensor([[0., 1, 0], [0, 0, 7]]))
+except ValueError as error:
+    print(error)
+loss.adaptive.load_state_dict({}, strict=False)
+"""
+
+
+def test_the_loss_needs_torch_alone():
+    """Quickly imported, trained with, and as clear about a mistake as ever."""
+    hidden = ['mmdet', 'mmcv', 'mmengine', 'torchvision', 'numpy', 'scipy', 'matplotlib', 'rich',
+              'pycocotools', 'PIL', 'cv2', 'yaml', 'sklearn']
+    # So that torch may still ask for their specs.
+    result = python(f'import sys; sys.modules.update(dict.fromkeys({hidden}))' + TORCH_ALONE)
+    assert result.stdout.splitlines() == [
+        'tensor(True) True', 'torch.Size([2, 3])',
+        'target 7 at position [1, 2]: expected 0 to 1 (probabilities or 0 / 1), or ignore_index '
+        '-1'], result.stderr
+    assert 'the checkpoint has no gamma_neg: gamma_neg stays at' in result.stderr
+
+
+@pytest.mark.parametrize('first', [
+    'import mmdet.registry', 'import mmcv.ops', 'from asl_det.training.hooks import GuardHook',
+    'asl_det.multilabel'])
+def test_what_a_config_names_is_there_however_openmmlab_comes_in(first):
+    """Not imported by the loss, and then all at once before anything else of it is."""
+    result = python('import sys, asl_det\n'
+                    'from asl_det.losses import AsymmetricLoss\n'
+                    'assert not {"mmengine", "mmcv", "mmdet"} & set(sys.modules)\n'
+                    f'{first}\n'
+                    'import mmcv, mmdet, mmengine\n'
+                    'from mmdet.registry import HOOKS, MODELS\n'
+                    'assert MODELS.get("AsymmetricLoss") is AsymmetricLoss\n'
+                    'assert HOOKS.get("mmdet.GuardHook") and asl_det.MODELS is MODELS\n'
+                    'assert mmengine.__spec__.origin and mmengine.__spec__.name == "mmengine"\n'
+                    'assert asl_det.multilabel is sys.modules["asl_det.multilabel"]\n'
+                    'import mmdet.models; print(hasattr(asl_det, "no_such_room"))')
+    assert result.stdout.splitlines()[-1:] == ['False'], result.stderr
 
 
 def test_importing_is_cheap_and_makes_mmdet_models_importable():
-    result = python('import sys, asl_det\n'
+    result = python('import sys, asl_det.registered\n'
                     'assert "mmdet.models" not in sys.modules\n'
                     'assert "matplotlib" not in sys.modules\n'
                     'assert "mmcv.ops" not in sys.modules\n'
                     'import mmdet.models; print("ok")')
-    assert result.stdout.strip() == 'ok', result.stderr
+    assert result.stdout.splitlines()[-1:] == ['ok'], result.stderr
 
 
 THEIRS = """

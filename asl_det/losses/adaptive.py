@@ -6,14 +6,15 @@ import weakref
 from typing import Any, Callable, List, Optional, Union
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
-from mmengine.logging import print_log
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from asl_det.losses.arguments import require, require_number
 from asl_det.losses.types import Statistics, is_compiling, sum_dtype
+
+LOGGER = logging.getLogger(__name__)
 
 
 class AdaptiveGamma(nn.Module):
@@ -153,7 +154,8 @@ class AdaptiveGamma(nn.Module):
     @torch.no_grad()
     def step(self) -> None:
         """Move gamma_neg by what was observed since the last step, in all processes."""
-        all_reduce(self._sums)  # in every step: another process may have seen something
+        if _several_processes():
+            dist.all_reduce(self._sums)  # in every step: another process may have seen something
         self._move()
 
     @torch.no_grad()
@@ -161,7 +163,7 @@ class AdaptiveGamma(nn.Module):
         """The same, in this process; nothing where an optimizer is followed."""
         if self._followed or not self._observed:
             return
-        if get_world_size() > 1:
+        if _several_processes():
             _warn_alone()
         self._move()
 
@@ -202,8 +204,8 @@ class AdaptiveGamma(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing,
                                       unexpected_keys, error_msgs)
         if missing:
-            print_log(f'the checkpoint has no {missing[0]}: gamma_neg stays at '
-                      f'{self.value():g}', 'current', logging.WARNING)
+            LOGGER.warning('the checkpoint has no %s: gamma_neg stays at %g', missing[0],
+                           self.value())
         self._sums.zero_()
         self._read()
 
@@ -234,8 +236,12 @@ def _step_with_optimizers(gamma: AdaptiveGamma) -> None:
     weakref.finalize(gamma, handle.remove).atexit = False
 
 
+def _several_processes() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 @functools.cache
 def _warn_alone() -> None:
-    print_log('an adaptive loss follows no optimizer, so each process moves a gamma_neg of its '
-              "own: default_hooks.adaptive_gamma=dict(type='AdaptiveGammaHook'), or "
-              'loss.adaptive.follow(optimizer), keeps them the same', 'current', logging.WARNING)
+    LOGGER.warning('an adaptive loss follows no optimizer, so each process moves a gamma_neg of '
+                   "its own: default_hooks.adaptive_gamma=dict(type='AdaptiveGammaHook'), or "
+                   'loss.adaptive.follow(optimizer), keeps them the same')

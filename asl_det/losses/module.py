@@ -30,7 +30,6 @@ from asl_det.losses.targets import (
     require_tensor,
 )
 from asl_det.losses.types import Settings, Statistics, is_traced
-from asl_det.registry import MODELS, register
 
 EPS = torch.finfo(torch.float32).eps  # mmdet adds it to avg_factor, which may be 0
 
@@ -54,7 +53,6 @@ class Loss(nn.Module):
                            'the network without its loss')
 
 
-@register(MODELS)
 class AsymmetricLoss(Loss):
     r"""Asymmetric loss (ASL) for every sigmoid classification head.
 

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from asl_det.losses.module import AsymmetricLoss
-from asl_det.registry import MODELS, register
 
 
-@register(MODELS)
 class RoIAsymmetricLoss(AsymmetricLoss):
     """ASL for RoI heads, which are built for a softmax with a background column.
 

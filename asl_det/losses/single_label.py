@@ -17,10 +17,8 @@ from asl_det.losses.arguments import (
 from asl_det.losses.module import EPS, Loss
 from asl_det.losses.targets import as_tensor, check_weight, is_index, require_tensor
 from asl_det.losses.types import is_traced, is_watched, wide_dtype
-from asl_det.registry import MODELS, register
 
 
-@register(MODELS)
 class AsymmetricLossSingleLabel(Loss):
     r"""Asymmetric focusing of the softmax cross-entropy with label smoothing.
 

@@ -3,15 +3,21 @@
 import math
 import os
 from numbers import Real
-from typing import Optional, Sequence, Tuple, Union
+from typing import List, Optional, Sequence, Tuple, Union
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.masked import MaskedTensor
 
 from asl_det.losses.types import Batch, is_traced, is_watched
+
+try:
+    import numpy as np
+except ModuleNotFoundError:  # torch does without, and then nobody has an array
+    ARRAYS: Tuple[type, ...] = ()
+else:
+    ARRAYS = (np.ndarray, np.generic)
 
 Target = Union[Tensor, Tuple[Tensor, Tensor]]
 
@@ -34,7 +40,7 @@ def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> 
             value out of range.
     """
     pair = isinstance(target, (tuple, list)) and len(target) == 2 and all(
-        isinstance(part, (Tensor, np.ndarray)) for part in target)
+        isinstance(part, (Tensor, *ARRAYS)) for part in target)
     if pred.dim() == 0:
         raise ValueError('pred is a single number: expected logits (N, C)')
     labels, scores = target if pair else (target, None)
@@ -214,12 +220,21 @@ def target_error(targets: Tensor, position: int, num_classes: int, ignore_index:
                  as_index: bool) -> ValueError:
     """The error for the value at a flat position of ``targets``, which is out of range."""
     value = targets.reshape(-1)[position].item()
-    where = [int(i) for i in np.unravel_index(position, tuple(targets.shape))]
+    where = _indices(position, targets.shape)
     name, high, meaning = 'target', 1, 'probabilities or 0 / 1'
     if as_index:
         name, high, meaning = 'class index', num_classes, f'{num_classes} stands for background'
     return ValueError(f'{name} {value:g} at position {where}: expected 0 to {high} ({meaning}), '
                       f'or ignore_index {ignore_index}')
+
+
+def _indices(position: int, shape: Sequence[int]) -> List[int]:
+    """The indices of a flat position."""
+    indices = []
+    for size in reversed(shape):
+        position, index = divmod(position, size)
+        indices.append(index)
+    return indices[::-1]
 
 
 def check_weight(weight: Tensor) -> None:
@@ -230,7 +245,7 @@ def check_weight(weight: Tensor) -> None:
     if not (low >= 0 and high < math.inf):
         values = weight.detach().reshape(-1)
         position = int((~((values >= 0) & (values < math.inf))).nonzero()[0])
-        where = [int(i) for i in np.unravel_index(position, tuple(weight.shape))]
+        where = _indices(position, weight.shape)
         raise ValueError(f'weight {values[position].item():g} at position {where}: expected '
                          'finite numbers >= 0')
 
@@ -246,11 +261,11 @@ def check_probabilities(pred: Tensor) -> None:
 
 def as_tensor(name: str, value: object, pred: Tensor) -> Tensor:
     """A tensor of real numbers on the device of ``pred``, of a numpy array or a list too."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+    is_array = isinstance(value, ARRAYS)
+    if is_array and np.ma.is_masked(value):
         raise TypeError(f'{name} is a masked array, whose mask a tensor does not have: give '
                         f'{name}.filled(-1), where -1 is the ignore_index')
-    if isinstance(value, (np.ndarray, np.generic)) or (
-            isinstance(value, (list, tuple)) and _is_numbers(value)):
+    if is_array or (isinstance(value, (list, tuple)) and _is_numbers(value)):
         try:
             value = torch.as_tensor(value, device=pred.device)
         except (TypeError, ValueError) as error:  # of objects, or rows of different lengths

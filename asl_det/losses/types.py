@@ -2,9 +2,9 @@
 
 import functools
 import math
+import struct
 from typing import NamedTuple, Optional, Tuple, Union
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -83,8 +83,12 @@ def margin_logit(clip: float) -> Tuple[float, float]:
 def last_under(clip: float) -> float:
     """The largest float32 whose probability is at or under the margin."""
     threshold = sum(margin_logit(clip))
-    nearest = np.float32(threshold)
-    return float(nearest if nearest <= threshold else np.nextafter(nearest, np.float32(-np.inf)))
+    pattern = struct.pack('f', threshold)
+    nearest, = struct.unpack('f', pattern)
+    if nearest > threshold:  # the pattern of the next one down, as a whole number
+        whole, = struct.unpack('i', pattern)
+        nearest, = struct.unpack('f', struct.pack('i', whole - 1 if nearest > 0 else whole + 1))
+    return nearest
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:
