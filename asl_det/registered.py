@@ -8,7 +8,10 @@ from asl_det import compat
 compat.install()  # before anything imports mmcv.ops
 
 # isort: split
+import mmdet.registry  # noqa: E402
+from mmengine.config.utils import MODULE2PACKAGE  # noqa: E402
 from mmengine.logging import print_log  # noqa: E402
+from mmengine.registry import Registry  # noqa: E402
 
 from asl_det import detection, multilabel, training  # noqa: E402, F401
 from asl_det.losses import (  # noqa: E402
@@ -20,6 +23,12 @@ from asl_det.registry import MODELS, register  # noqa: E402
 
 for loss in (AsymmetricLoss, AsymmetricLossSingleLabel, RoIAsymmetricLoss):
     register(MODELS)(loss)
+
+# asl_det::folder/name.py: mmengine looks for asl_det/config/.mim/configs/folder/name.py, and what a
+# _base_ of that name holds it builds in a scope of that name, where everything of mmdet's is found.
+MODULE2PACKAGE['asl_det'] = 'asl_det.config'
+for registry in [r for r in vars(mmdet.registry).values() if isinstance(r, Registry)]:
+    Registry(registry.name, parent=registry, scope='asl_det', locations=registry._locations)
 
 
 class _ToMMEngine(logging.Handler):

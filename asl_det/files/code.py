@@ -123,9 +123,10 @@ def imported_code(content: Dict[str, Any]) -> Dict[str, str]:
 
 
 def source_hash(package: Path) -> str:
-    """A hash over names and contents of a package's sources."""
+    """A hash over names and contents of a package's sources; its configs are none of them."""
     total = hashlib.sha256()
-    for path in sorted(p for p in package.rglob('*') if p.suffix in SOURCES):
+    for path in sorted(p for p in package.rglob('*')
+                       if p.suffix in SOURCES and '.mim' not in p.parts):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         total.update(f'{path.relative_to(package).as_posix()} {content}\n'.encode())
     return total.hexdigest()[:12]
