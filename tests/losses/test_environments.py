@@ -1,6 +1,7 @@
 """The loss where people run it: other defaults, devices, threads, transforms and caches."""
 
 import os
+import shutil
 import weakref
 
 import pytest
@@ -9,10 +10,12 @@ from processes import python
 from torch._subclasses import FakeTensorMode
 
 from asl_det.losses import AsymmetricLoss, one_pass
-from asl_det.losses.backends import eager, native
+from asl_det.losses.backends import building, eager, native
 from asl_det.losses.types import Batch
 
-needs_compiler = pytest.mark.skipif(not native.is_available(), reason='there is no C compiler')
+needs_native = pytest.mark.skipif(not native.is_available(), reason='there is no C compiler')
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ('cc', 'gcc', 'clang'))),
+                                    reason='there is no C compiler')
 
 
 def batch(rows=40, cols=7, dtype=torch.float32):
@@ -74,7 +77,7 @@ def test_a_tensor_on_another_device_is_named(impl, name):
         AsymmetricLoss(impl=impl)(logits, **inputs)
 
 
-@needs_compiler
+@needs_native
 def test_every_dtype_and_layout_is_one_call_that_threads_share(monkeypatch):
     """No copy of a whole tensor, and no loop over pieces, in front of the compiled pass."""
     monkeypatch.setattr(native, 'PARALLEL_FROM', 1)
@@ -101,7 +104,7 @@ def test_every_dtype_and_layout_is_one_call_that_threads_share(monkeypatch):
         torch.set_num_threads(threads)
 
 
-@needs_compiler
+@needs_native
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_half_precision_is_read_and_rounded_as_torch_does(dtype):
     """All 65,536 numbers through the loss at gamma 0, and every gradient to the nearest."""
@@ -236,10 +239,10 @@ def test_auto_falls_back_once_where_triton_can_not_compile(monkeypatch):
 @pytest.mark.parametrize('what', ['folder', 'file', 'link'])
 def test_a_library_that_others_could_have_written_is_not_loaded(tmp_path, what):
     code = ('from asl_det.losses.backends import native\n'
-            'native.COMMON[0] = "-O0"  # sooner built\n'
+            'native.COMPILE[0] = "-O0"  # sooner built\n'
             'try: print(native.library()._name)\n'
             'except native.Unavailable as e: print("refused", e)')
-    environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path))
+    environment = dict(os.environ, XDG_CACHE_HOME=str(tmp_path), ASL_DET_NATIVE='build')
 
     def load():
         result = python('-c', code, env=environment)
@@ -261,3 +264,23 @@ def test_a_library_that_others_could_have_written_is_not_loaded(tmp_path, what):
         file.write(b'not a library')
     assert load() == library  # built anew
     assert not os.path.islink(library) and os.stat(library).st_mode & 0o077 == 0
+
+
+@needs_compiler
+def test_the_library_of_a_wheel_needs_no_compiler_and_no_home(tmp_path, monkeypatch):
+    """Found beside its sources by their hash, and by what the processor can do."""
+    monkeypatch.setattr(native, 'COMPILE', ['-O0', '-fPIC'])
+    monkeypatch.setattr(native, 'NATIVE', [[]])
+    monkeypatch.setattr(native, '__file__', str(tmp_path / 'native.py'))
+    native._build(shutil.which('cc'), native.shipped())
+    code = ('import torch\n'
+            'from asl_det.losses import AsymmetricLoss\n'
+            'from asl_det.losses.backends import native\n'
+            f'native.__file__ = {native.__file__!r}\n'
+            'print(AsymmetricLoss(impl="fused")(torch.zeros(1, 2), torch.zeros(1, 2)) > 0)\n'
+            'print(native.library()._name, native.shipped())')
+    result = python('-c', code, env=dict(os.environ, PATH='', XDG_CACHE_HOME='/proc/none'))
+    library, = tmp_path.glob('*.so')
+    assert result.stdout == f'tensor(True)\n{library} {library}\n', result.stderr
+    monkeypatch.setattr(building, 'SOURCES', building.SOURCES[:1])
+    assert not native.shipped().exists()  # of other sources

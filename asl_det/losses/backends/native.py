@@ -1,28 +1,28 @@
-"""Builds ``one_pass.c`` with the machine's C compiler and calls it: CPU, all but float64."""
+"""Calls ``one_pass.c``, compiled in a wheel or now by the machine's compiler: CPU, no float64."""
 
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import stat
 import subprocess
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable, List, Optional
 
 import torch
 from torch import Tensor
 
+from asl_det.losses.backends.building import COMPILE, NATIVE, SOURCES, shipped_name
 from asl_det.losses.types import Batch, Result, Settings, Statistics, last_under, margin_logit
 
-SOURCES = [Path(__file__).with_name(name) for name in ('one_pass.c', 'block.h')]
 PARALLEL_FROM = 1 << 18  # entries; below, a second thread costs more than it saves
-COMMON = ['-O3', '-ffp-contract=fast', '-fno-math-errno', '-fno-trapping-math', '-shared', '-fPIC']
-FLAGS = [['-march=native', '-mprefer-vector-width=512'], ['-march=native'], ['-mcpu=native'], []]
 TYPES = {dtype: code for code, dtype in enumerate((  # as the enum in one_pass.c
     torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.uint8, torch.int8,
     torch.int16, torch.int32, torch.int64))}
@@ -62,11 +62,13 @@ ABSENT = _Matrix()
 
 @functools.lru_cache(maxsize=None)
 def library() -> ctypes.CDLL:
-    """The compiled pass, from the cache or built now (a second or two).
+    """The compiled pass: of the wheel, from the cache, or built now (a second or two).
 
-    The cache is ``$XDG_CACHE_HOME/asl_det`` (``~/.cache/asl_det``); its key
-    holds the source, the compiler, its flags and the processor, so that
-    machines may share it. What others than this user can write is not loaded.
+    A wheel for a platform holds it for several kinds of processors
+    (``ASL_DET_NATIVE=build`` leaves that aside). The cache is
+    ``$XDG_CACHE_HOME/asl_det`` (``~/.cache/asl_det``); its key holds the
+    source, the compiler, its flags and the processor, so that machines may
+    share it. What others than this user can write is not loaded.
 
     Raises:
         Unavailable: without a C compiler, with ``ASL_DET_NATIVE=0``, or where
@@ -74,13 +76,27 @@ def library() -> ctypes.CDLL:
     """
     if os.environ.get('ASL_DET_NATIVE') == '0':
         raise Unavailable('ASL_DET_NATIVE=0 switches it off')
+    if os.environ.get('ASL_DET_NATIVE') != 'build':
+        with suppress(OSError):  # no such file, in a pure wheel or a clone; or of another system
+            return _load(shipped())
+    return _load(_built_here())
+
+
+def shipped() -> Path:
+    """Where a wheel has the pass for this processor."""
+    found = re.search(r'CPU capability usage: (\w+)', torch.__config__.show())
+    variant = found.group(1) if found and found.group(1) in ('AVX2', 'AVX512') else 'DEFAULT'
+    return Path(__file__).with_name(f'{shipped_name(variant)}.so')
+
+
+def _built_here() -> Path:
     compiler = next(filter(None, map(shutil.which, (os.environ.get('CC', 'cc'), 'gcc', 'clang'))),
                     None)
     if compiler is None:
         raise Unavailable('there is no C compiler (cc, gcc or clang)')
     version = subprocess.run([compiler, '--version'], capture_output=True, text=True).stdout
-    key = hashlib.sha256('\0'.join([*(s.read_text('utf-8') for s in SOURCES), version, repr(COMMON),
-                                    repr(FLAGS), _processor()]).encode())
+    key = hashlib.sha256('\0'.join([*(s.read_text('utf-8') for s in SOURCES), version,
+                                    repr(COMPILE), repr(NATIVE), _processor()]).encode())
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'asl_det'
     target = cache / f'one_pass-{key.hexdigest()[:16]}.so'
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,7 +105,11 @@ def library() -> ctypes.CDLL:
                           f'chmod 700 {cache}, or set XDG_CACHE_HOME to a folder of your own')
     if not (target.is_file() and _is_private(target)):
         _build(compiler, target)
-    compiled = ctypes.CDLL(str(target))
+    return target
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    compiled = ctypes.CDLL(str(path))
     call = ctypes.POINTER(_Call)
     compiled.asl_tiles.argtypes, compiled.asl_tiles.restype = [call], ctypes.c_int64
     compiled.asl_one_pass.argtypes = [call, ctypes.c_int64, ctypes.c_int64,
@@ -205,8 +225,9 @@ def _build(compiler: str, target: Path) -> None:
     errors = ''
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         built = Path(folder) / target.name
-        for flags in FLAGS:
-            command = [compiler, *COMMON, *flags, str(SOURCES[0]), '-o', str(built), '-lm']
+        for flags in NATIVE:
+            command = [compiler, *COMPILE, *flags, '-shared', str(SOURCES[0]), '-o', str(built),
+                       '-lm']
             result = subprocess.run(command, capture_output=True, text=True)
             if result.returncode == 0:
                 built.chmod(0o700)
