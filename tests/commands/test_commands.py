@@ -109,9 +109,9 @@ def test_mmdets_own_train_script_trains_our_config_unchanged(digits, tmp_path):
     assert (tmp_path / 'iter_4.pth').is_file()
 
 
-def test_mmdets_own_test_script_runs_as_the_readme_says():
-    code = re.search(r'python -c "(import asl_det, runpy.*?)" TEST.PY', Path('README.md').read_text(
-        encoding='utf-8')).group(1)
+def test_mmdets_own_test_script_runs_as_the_docs_say():
+    page = Path('docs/training.md').read_text(encoding='utf-8')
+    code = re.search(r'python -c "(import asl_det, runpy.*?)" TEST.PY', page).group(1)
     result = run('-c', code, Path(mmdet.__file__).parent / '.mim/tools/test.py', '--help')
     assert result.returncode == 0 and '--tta' in result.stdout, result.stderr
 
