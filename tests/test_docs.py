@@ -1,6 +1,7 @@
 """What the pages say is there: tables, links, commands and options; examples run."""
 
 import glob
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from command_line import run_command
 
 from asl_det.commands.main import COMMANDS, parser_of
+from asl_det.detection.presets import PRESETS
+from asl_det.losses import AsymmetricLoss
 from asl_det.losses.functional import asymmetric_loss
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +52,21 @@ def test_the_example_with_torch_alone_is_15_lines_and_learns(capsys):
     assert set(re.findall(r'^(?:import|from) (\S+)', code, re.M)) == {'torch', 'asl_det.losses'}
     exec(code, {})
     assert float(capsys.readouterr().out.split()[0]) > 0.95
+
+
+def test_the_readme_has_the_arguments_of_the_loss_and_their_defaults():
+    rows = re.findall(r'^\| `(\w+)` \| (\S+) \|', (ROOT / 'README.md').read_text(), re.MULTILINE)
+    assert {name: eval(default.strip('`')) for name, default in rows} == {
+        name: p.default for name, p in inspect.signature(AsymmetricLoss).parameters.items()}
+
+
+def test_the_numbers_of_the_kinds_of_head_are_those_of_the_presets():
+    rows = re.findall(r'^\| `(\w+)` \| [^|]+ \| (gamma_neg [^|]+) \|',
+                      (ROOT / 'docs/detection.md').read_text(), re.MULTILINE)
+    assert {kind: dict(part.split() for part in told.split(', ')) for kind, told in rows} == {
+        kind: {'margin' if key == 'clip' else key: f'{preset[key]:g}'
+               for key in ('gamma_neg', 'gamma_pos', 'clip', 'alpha') if key in preset}
+        for kind, preset in PRESETS['asl'].items()}
 
 
 def anchors(page):

@@ -1,7 +1,7 @@
 """What each name of a loss means in each kind of head: the one place of these numbers.
 
 Measured: ``asl`` in dense, centerness and RoI heads; over queries and on quality targets by
-trials alone (docs/detection.md). Region proposals have the numbers of heads over queries.
+trials alone (docs/detection_results.md). Region proposals have the numbers of heads over queries.
 """
 
 from typing import Any, Dict
