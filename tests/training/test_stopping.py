@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from interrupted import config, load, train
+from processes import SERVER
 
 from asl_det.commands.command_line import one_line_errors
 from asl_det.errors import UserError
 from asl_det.training.stopping import Signals, killed_worker, noted
 
-FORK = multiprocessing.get_context('fork')  # torch and mmengine are imported already
+FORK = multiprocessing.get_context('fork')  # for a function that is in a test
 LONG = 10_000  # epochs
 
 
@@ -36,7 +37,8 @@ def start(tmp_path):
     started = []
 
     def start(cfg, environment=None, **kwargs):
-        process = FORK.Process(target=command, args=(cfg, tmp_path, kwargs, environment or {}))
+        # Not a fork of this process, whose threads other tests have left.
+        process = SERVER.Process(target=command, args=(cfg, tmp_path, kwargs, environment or {}))
         process.start()
         started.append(process)
         return process
