@@ -35,7 +35,7 @@ from asl_det.preflight.checks import require
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.resume import run_seed
 from asl_det.preflight.run import Run
-from asl_det.registry import MODELS, type_name
+from asl_det.registry import MODELS, class_of, type_name
 from asl_det.training import hooks
 from asl_det.training.processes import decided_by_main, join_processes
 from asl_det.training.run_folder import FINISHED, Start, choose_start
@@ -390,8 +390,7 @@ def _known(runner: Runner, metrics: Dict[str, float]) -> Dict[str, float]:
 
 def _require_classifier(cfg: Config) -> None:
     model = cfg.get('model') or {}
-    kind = model.get('type')
-    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    kind = class_of(MODELS, model.get('type'))
     if isinstance(kind, type) and not issubclass(kind, MultiLabelClassifier):
         raise UserError(f'thresholds are for multi-label classifiers, but the config has a '
                         f'{type_name(model)}: box AP has no threshold')

@@ -78,6 +78,11 @@ def type_name(node: Any) -> str:
     return (name if isinstance(name, str) else str(kind)).split('.')[-1]
 
 
+def class_of(registry: Registry, kind: Any) -> Any:
+    """The class of a ``type``, as text or as itself; None for a name that is not registered."""
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
 def is_type(node: Any, *names: str) -> bool:
     """Whether a part of a config is of one of these types, by their bare names."""
     return type_name(node) in names

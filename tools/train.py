@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this clone, installed or not
 
-from asl_det_cli import main  # noqa: E402
+from asl_det.commands.main import main  # noqa: E402
 
 if __name__ == '__main__':
     main(['train', *sys.argv[1:]])

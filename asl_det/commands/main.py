@@ -5,7 +5,7 @@ import difflib
 import importlib
 import sys
 from types import ModuleType
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from asl_det.commands.command_line import (
     Help,
@@ -43,21 +43,17 @@ WIDTH = 46  # of the examples
 
 
 @one_line_errors
-def main(arguments: Optional[Sequence[str]] = None,
-         start: Optional[Callable[[], None]] = None) -> None:
+def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run a command.
 
     Args:
         arguments: of the command line, e.g. ``['data', 'digits']``; None for those of this process.
-        start: called when the arguments are read, before the command does its work.
     """
     name, rest = find_command(list(sys.argv[1:] if arguments is None else arguments))
     module = module_of(name)
     args = parser_of(name).parse_args(with_new_names(rest, getattr(module, 'OLD', {})))
     if hasattr(args, 'launcher'):  # it runs a config
         prepare_run(args)
-    if start is not None:
-        start()
     module.run(args)
 
 

@@ -4,12 +4,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
+from asl_det.config.walk import SPLITS
 from asl_det.errors import UserError
 from asl_det.files.nested import dicts
 from asl_det.files.reading import expect_shape, read_json
 from asl_det.registry import is_type, type_name
 
-SPLITS = ('train', 'val', 'test')
 OWN = ('train_json', 'train_images', 'val_json', 'val_images')
 # Keys of transforms with a size in pixels: width before height, or height before width.
 WIDTH_FIRST = ('scale', 'scales', 'img_scale', 'size', 'border', 'random_size_range')

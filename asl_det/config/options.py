@@ -8,11 +8,12 @@ from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
-from asl_det.config.everyday import OWN, SPLITS, set_image_size, set_own_data, set_workers
+from asl_det.config.everyday import OWN, set_image_size, set_own_data, set_workers
 from asl_det.config.schedule import _check_learning_rate, _length, set_length, set_lr
+from asl_det.config.walk import SPLITS
 from asl_det.errors import UserError
 from asl_det.files.nested import INTO, dicts, nodes, rebuilt, value_at
-from asl_det.registry import OPTIM_WRAPPERS
+from asl_det.registry import OPTIM_WRAPPERS, class_of
 
 # Names at the top of a config that are read after it was parsed; all others were only variables
 # of the file.
@@ -186,8 +187,7 @@ def _optim_wrappers(cfg: Config) -> Iterator[Tuple[str, Dict[str, Any], Optional
                if isinstance(part, dict) and 'optimizer' in part]
     for name in several or ['']:
         part = wrapper[name] if name else wrapper
-        kind = part.get('type', 'OptimWrapper')
-        kind = OPTIM_WRAPPERS.get(kind) if isinstance(kind, str) else kind
+        kind = class_of(OPTIM_WRAPPERS, part.get('type', 'OptimWrapper'))
         yield f'optim_wrapper.{name}'.rstrip('.'), part, kind if isinstance(kind, type) else None
 
 

@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import init_default_scope
 
 from asl_det.compat.package_weights import file_in_package
-from asl_det.config.walk import open_wrappers
+from asl_det.config.walk import SPLITS, open_wrappers
 from asl_det.errors import UserError
 from asl_det.files.code import code_of
 from asl_det.files.identity import as_plain, hash_file
@@ -25,7 +25,6 @@ from asl_det.registry import DATASETS, lookup, without_pipeline
 # Files that count by content however large a data set is.
 LABELS = ('.csv', '.json', '.jsonl', '.txt', '.xml')
 CONTENT = 1 << 30  # bytes of a data set, up to which its other files do too
-SPLITS = ('train', 'val', 'test')
 NOT_BUILT = ''  # in the place of a hash
 PLACES = ('data_root', 'data_prefix', 'ann_file')  # of a data set
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 from asl_det.files.nested import INTO, OUT, dicts, rebuilt
 from asl_det.registry import is_type
 
+SPLITS = ('train', 'val', 'test')
 # Arguments of networks that name weights.
 WEIGHTS = ('checkpoint', 'pretrained', 'weights', 'checkpoint_path')
 WEIGHTS_OF_TIMM = ('pretrained_cfg', 'pretrained_cfg_overlay')

@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 
 from asl_det.config.signatures import arguments, mentions
 from asl_det.files.nested import dicts
-from asl_det.registry import MODELS, type_name
+from asl_det.registry import MODELS, class_of, type_name
 
 SOFT_LOSSES = ('QualityFocalLoss', 'VarifocalLoss')
 # Heads, by a class in their ancestry, whose scores are a class times another branch.
@@ -54,15 +54,14 @@ def find_losses(model: Dict[str, Any]) -> List[Place]:
 
 def ancestry(node: Dict[str, Any]) -> Tuple[str, ...]:
     """Names of the class of a config and of those it is derived from."""
-    kind = node.get('type')
-    return bases(MODELS.get(kind) if isinstance(kind, str) else kind)
+    return bases(class_of(MODELS, node.get('type')))
 
 
 def takes_sigmoid(loss: Dict[str, Any]) -> bool:
     """Whether a loss is one of independent classes; the default of its class if it does not say."""
     if 'use_sigmoid' in loss:
         return bool(loss['use_sigmoid'])
-    found = MODELS.get(loss['type']) if isinstance(loss['type'], str) else loss['type']
+    found = class_of(MODELS, loss['type'])
     if found is None:
         return False
     return getattr(arguments(found)[0].get('use_sigmoid'), 'default', None) is True
@@ -85,7 +84,7 @@ def _walk(model: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any], str, Dic
 
 def _default_loss(head: Dict[str, Any]) -> Optional[ConfigDict]:
     """The classification loss that a head takes where its config names none."""
-    kind = MODELS.get(head['type']) if isinstance(head['type'], str) else head['type']
+    kind = class_of(MODELS, head['type'])
     parameter = arguments(kind)[0].get('loss_cls') if inspect.isclass(kind) else None
     default = getattr(parameter, 'default', None)
     return ConfigDict(default) if isinstance(default, dict) else None

@@ -21,7 +21,7 @@ from asl_det.inference.sources import Picture, find_pictures, frames, video_fact
 from asl_det.inference.store import Store
 from asl_det.multilabel import MultiLabelClassifier
 from asl_det.multilabel.thresholds import Thresholds
-from asl_det.registry import MODELS
+from asl_det.registry import MODELS, class_of
 
 
 @dataclass
@@ -46,8 +46,7 @@ class Summary:
 def build_inferencer(opened: Opened, device: Optional[str] = None,
                      thresholds: Optional[Thresholds] = None) -> Any:
     """The inferencer for a checkpoint's network: of a classifier, or else of a detector."""
-    kind = opened.cfg.model.get('type')
-    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    kind = class_of(MODELS, opened.cfg.model.get('type'))
     if isinstance(kind, type) and issubclass(kind, MultiLabelClassifier):
         return MultiLabelInferencer(opened, device=device, thresholds=thresholds)
     from asl_det.inference.detection import DetInferencer  # imports mmdet's models

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from asl_det.compat.weights import load_weights, require_checkpoint, weights_of
 from asl_det.config.saved import saved_config
-from asl_det.config.walk import without_weights
+from asl_det.config.walk import is_pretrained
 from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.files.nested import INTO, OUT, rebuilt
 from asl_det.inference.pipeline import InferencePipeline
 from asl_det.multilabel.thresholds import Thresholds
-from asl_det.registry import DATASETS
+from asl_det.registry import DATASETS, class_of
 
 ConfigLike = Union[str, os.PathLike, Config, Dict[str, Any]]
 
@@ -96,8 +96,8 @@ def open_checkpoint(config: Optional[ConfigLike], checkpoint: str,
                         'asl-det infer CONFIG CHECKPOINT ... --partial')
     if not partial:
         # Nor initial values: all come from the checkpoint.
-        cfg.model = rebuilt(without_weights(cfg.model),
-                            lambda key, value: OUT if key == 'init_cfg' else INTO)
+        cfg.model = rebuilt(cfg.model, lambda key, value: OUT if key == 'init_cfg' or
+                            is_pretrained(key, value) else INTO)
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     thresholds = meta.get('thresholds')
@@ -115,8 +115,7 @@ def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:
         found = dict(classes=meta['CLASSES'])
     for node in (cfg.get('test_dataloader'), cfg.get('train_dataloader')):
         dataset = (node or {}).get('dataset') or {}
-        kind = dataset.get('type')
-        kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+        kind = class_of(DATASETS, dataset.get('type'))
         if not found.get('classes'):
             found = {**(getattr(kind, 'METAINFO', None) or {}), **(dataset.get('metainfo') or {})}
     classes = found.get('classes')

@@ -1,6 +1,5 @@
 """The asymmetric loss as an MMDetection module."""
 
-
 from typing import Any, Callable, Dict, NoReturn, Optional, Sequence, Union
 
 import torch

@@ -13,7 +13,7 @@ from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
 from asl_det.multilabel.thresholds import Thresholds, probability
-from asl_det.registry import MODELS, register
+from asl_det.registry import MODELS, class_of, register
 
 
 @register(MODELS)
@@ -175,8 +175,7 @@ def _checked(threshold: Any, classes: Optional[int]) -> Union[float, List[float]
 
 
 def _class(config: Dict[str, Any]) -> Optional[type]:
-    kind = config['type']
-    return MODELS.get(kind) if isinstance(kind, str) else kind
+    return class_of(MODELS, config['type'])
 
 
 def _is(config: Dict[str, Any], base: type) -> bool:

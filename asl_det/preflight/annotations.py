@@ -22,7 +22,7 @@ from asl_det.preflight.filters import by_indices, choose_few
 from asl_det.preflight.finding import Contents, Finding, guarded
 from asl_det.preflight.run import Run
 from asl_det.preflight.voc_annotations import read_voc
-from asl_det.registry import DATASETS, without_pipeline
+from asl_det.registry import DATASETS, class_of, without_pipeline
 
 
 def check_annotations(run: Run) -> Iterator[Finding]:
@@ -137,8 +137,7 @@ def image_folder(dataset: Dict[str, Any]) -> str:
 
 
 def _class_of(dataset: Dict[str, Any]) -> Any:
-    kind = dataset.get('type')
-    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    kind = class_of(DATASETS, dataset.get('type'))
     return kind if isinstance(kind, type) and issubclass(kind, BaseDataset) else None
 
 

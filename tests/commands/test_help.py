@@ -25,7 +25,7 @@ def test_all_commands_fit_a_screen_each_with_an_example_that_is_right():
 
 HELP = '''
 import contextlib, io, sys, time
-from asl_det_cli import main
+from asl_det.commands.main import main
 with contextlib.redirect_stdout(io.StringIO()) as said:
     for line in sys.argv[1:]:
         try:

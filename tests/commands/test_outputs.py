@@ -99,7 +99,7 @@ def test_an_error_of_the_system_names_the_file_that_was_asked_for(tmp_path, monk
 LIMITED = '''
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))
-from asl_det_cli import main
+from asl_det.commands.main import main
 main()
 '''
 
