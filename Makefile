@@ -84,5 +84,5 @@ clean:
 # Made anew where the pinned versions or the dependencies change.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(STACK),digits,multilabel,test]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(STACK),multilabel,test]'
 	@touch $@

@@ -1,11 +1,14 @@
 """Importing and packaging."""
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from asl_det.commands.env import OPTIONAL
 
 HIDE = '''
 import sys
@@ -145,11 +148,32 @@ def test_registering_twice_is_no_error():
     assert result.returncode == 0, result.stderr
 
 
-def test_the_package_itself_requires_no_openmmlab_package():
+def required():
     text = Path('pyproject.toml').read_text()
-    required = re.search(r'^dependencies = \[(.*?)\]', text, re.S | re.M).group(1)
-    assert 'torch' in required
-    assert not re.search('mmdet|mmcv|mmengine|onedl', required)
+    return re.search(r'^dependencies = \[(.*?)\]', text, re.S | re.M).group(1)
+
+
+def test_the_package_itself_requires_no_openmmlab_package():
+    assert 'torch' in required()
+    assert not re.search('mmdet|mmcv|mmengine|onedl', required())
+
+
+OF_OPENMMLAB = {'mmengine', 'mmcv', 'mmdet', 'cv2', 'yaml', 'PIL'}
+OF_TORCH = {'triton'}
+OF_THE_USER = {'safetensors', 'pavi'}  # for files that only they write
+
+
+def test_what_is_imported_is_required_or_named_by_env():
+    for path in Path('asl_det').rglob('*.py'):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+        names += [name.name for node in nodes if isinstance(node, ast.Import)
+                  for name in node.names]
+        found = {name.partition('.')[0] for name in names}
+        for module in found - sys.stdlib_module_names - {'asl_det'}:
+            name = module.replace('sklearn', 'scikit-learn')
+            assert (f'"{name}' in required() or module in OPTIONAL
+                    or module in OF_OPENMMLAB | OF_TORCH | OF_THE_USER), (path, module)
 
 
 def test_nothing_in_the_package_imports_mmdet_models_at_import_time():

@@ -14,7 +14,6 @@ STACKS = {'openmmlab': ('mmdet', 'mmengine', 'mmcv', 'mmcv-lite'),
           'onedl': ('onedl-mmdetection', 'onedl-mmengine', 'onedl-mmcv')}
 # Module -> what installs it, and what needs it.
 OPTIONAL = {'timm': ('multilabel', 'classifiers with a backbone of timm'),
-            'sklearn': ('digits', 'asl-det data digits, asl-det thresholds'),
             'onnxscript': ('export', 'asl-det export'),
             'onnxruntime': ('export', 'asl-det export'),
             'gradio': ('demo', 'asl-det demo')}

@@ -8,7 +8,6 @@ The files are what asl-det test --out wrote. Beside thresholds.json go a report 
 """
 
 import argparse
-import importlib.util
 
 from asl_det.commands.command_line import add_seed
 from asl_det.errors import UserError, check_seed
@@ -54,9 +53,6 @@ def run(args: argparse.Namespace) -> None:
         from asl_det.analysis.threshold_report import compare_table
         print(compare_table(read_reports(args.compare)))
         return
-    if importlib.util.find_spec('sklearn') is None:
-        raise UserError('asl-det thresholds needs scikit-learn: '
-                        'pip install "asl-det[thresholds]"')
     from asl_det.analysis.threshold_files import choose
 
     check_seed(args.seed, '--seed')
