@@ -1,13 +1,20 @@
-"""Whether probabilities mean what they say, and a temperature that makes them."""
+"""Whether probabilities mean what they say, and the curves that make them."""
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit
 
+from asl_det.analysis.claims import Claims, joined
 from asl_det.errors import UserError
 
 BINS = 15
+# Of classes, around the curve that all share: standard deviation of the slope's logarithm, of the
+# bias.
+SLOPE_SPREAD, BIAS_SPREAD = 0.5, 1.0
+# What is fitted: nothing; a temperature; a bias too; a curve a class near that one.
+KINDS = ('none', 'temperature', 'bias', 'classes')
 
 
 class Calibration(NamedTuple):
@@ -16,9 +23,13 @@ class Calibration(NamedTuple):
     temperature: float = 1.0
     bias: float = 0.0
 
+    def logits(self, logits: np.ndarray) -> np.ndarray:
+        """Logits to those of the probabilities, any shape."""
+        return np.asarray(logits, np.float64) / self.temperature + self.bias
+
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Logits to probabilities, any shape."""
-        return expit(np.asarray(logits, np.float64) / self.temperature + self.bias)
+        return expit(self.logits(logits))
 
 
 def logits_of(scores: np.ndarray) -> np.ndarray:
@@ -107,19 +118,87 @@ def calibration_errors(scores: np.ndarray, hits: np.ndarray) -> Dict[str, float]
                 nll=float(log_loss(hits, np.clip(scores, 2.0**-149, 1 - 2.0**-25), labels=[0, 1])))
 
 
-def cross_validated_scores(logits: np.ndarray, hits: np.ndarray, images: np.ndarray,
-                           held_out: Sequence[np.ndarray], bias: bool) -> np.ndarray:
-    """Every entry as a probability, calibrated by what was fitted without its image.
+def own_curve(shared: Calibration, logits: np.ndarray, hits: np.ndarray) -> Calibration:
+    """The most probable curve of a class, near the one that all classes share.
+
+    ``sigmoid(slope * shared + bias)``. Slope and bias are held near 1 and 0 by
+    normal priors (standard deviation 0.5 of the slope's logarithm, 1 of the
+    bias): a few labels of a class change little, many decide.
 
     Args:
-        logits, hits, images: ``(M,)``, entries of known label.
-        held_out: bool arrays ``(N,)`` that choose each image once.
-        bias: as in :func:`fit_calibration`.
+        shared: curve of all classes.
+        logits: ``(M,)``, of the class.
+        hits: ``(M,)``, from 0 to 1.
     """
-    calibrated = expit(logits)
+    common = shared.logits(logits)
+
+    def cost(own: np.ndarray) -> Tuple[float, np.ndarray]:
+        log_slope, bias = own
+        rise = np.exp(log_slope) * common
+        wrong = expit(rise + bias) - hits
+        value = -(log_expit(rise + bias) - (1 - hits) * (rise + bias)).sum()
+        held = own / np.array([SLOPE_SPREAD, BIAS_SPREAD])**2
+        slope = np.array([(wrong * rise).sum(), wrong.sum()]) + held
+        return (value + (own * held).sum() / 2) / len(hits), slope / len(hits)
+
+    log_slope, bias = minimize(cost, np.zeros(2), jac=True, method='L-BFGS-B',
+                               bounds=[(-4, 4), (None, None)]).x
+    slope = float(np.exp(log_slope))
+    return Calibration(shared.temperature / slope, slope * shared.bias + float(bias))
+
+
+def fit_curves(claims: Sequence[Claims], kind: str) -> List[Calibration]:
+    """A curve for each class; that of all where a class has no hits.
+
+    Args:
+        claims: of each class.
+        kind: of :data:`KINDS`.
+
+    Raises:
+        UserError: as :func:`fit_calibration` does.
+    """
+    identity = [Calibration()] * len(claims)
+    if kind == 'none':
+        return identity
+    together = joined(claims)
+    shared = fit_calibration(together.logits, together.hits, bias=kind != 'temperature')
+    if shared is None:
+        return identity
+    if kind != 'classes':
+        return [shared] * len(claims)
+    return [own_curve(shared, c.logits, c.hits) if c.hits.any() else shared for c in claims]
+
+
+def try_curves(claims: Sequence[Claims], kind: str) -> List[Calibration]:
+    """:func:`fit_curves` of a part of the data; logits stay where that raises."""
+    try:
+        return fit_curves(claims, kind)
+    except UserError:
+        return fit_curves(claims, 'none')
+
+
+def calibrated(claims: Sequence[Claims], curves: Sequence[Calibration]) -> List[Claims]:
+    """The same with the logits of probabilities."""
+    return [c._replace(logits=curve.logits(c.logits))
+            for c, curve in zip(claims, curves, strict=True)]
+
+
+def cross_validated_scores(claims: Sequence[Claims], held_out: Sequence[np.ndarray],
+                           kind: str) -> np.ndarray:
+    """Every entry of all classes as a probability, by curves that were fitted without its image.
+
+    Args:
+        claims: of each class.
+        held_out: bool arrays ``(N,)`` that choose each image once.
+        kind: of :data:`KINDS`.
+
+    Returns:
+        In the order of :func:`~asl_det.analysis.claims.joined`.
+    """
+    scores = [expit(c.logits) for c in claims]
     for fold in held_out:
-        test = fold[images]
-        found = try_calibration(logits[~test], hits[~test], bias)
-        if found is not None:
-            calibrated[test] = found(logits[test])
-    return calibrated
+        curves = try_curves([c.of(~fold) for c in claims], kind)
+        for own, c, curve in zip(scores, claims, curves, strict=True):
+            chosen = fold[c.images]
+            own[chosen] = curve(c.logits[chosen])
+    return np.concatenate(scores)

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from asl_det.analysis.calibration import logits_of
-from asl_det.analysis.threshold_choice import Claims
+from asl_det.analysis.claims import Claims
 from asl_det.errors import UserError
 from asl_det.files.reading import ID, NUMBER, expect_shape, read_json
 

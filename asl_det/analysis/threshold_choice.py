@@ -3,10 +3,9 @@
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import expit, log_expit
 
-from asl_det.analysis.calibration import try_calibration
+from asl_det.analysis.calibration import calibrated, own_curve, try_calibration, try_curves
+from asl_det.analysis.claims import Claims, splits
 from asl_det.errors import UserError
 from asl_det.multilabel.measures import precision_recall
 
@@ -14,31 +13,7 @@ OBJECTIVES = ('macro-f1', 'micro-f1', 'precision', 'recall')
 SHRINKS = (np.inf, 1000.0, 300.0, 100.0, 30.0, 10.0, 0.0)
 INNER_FOLDS = 5
 MOST_CUTS = 5000  # for one threshold over many classes
-SLOPE_SPREAD, BIAS_SPREAD = 0.5, 1.0  # of classes: log of the slope, bias
 ENOUGH = 1000  # hits from which the labels of a class say more than its curve
-
-
-class Claims(NamedTuple):
-    """What could be predicted of one class, in any set of images.
-
-    Attributes:
-        logits: ``(M,)``, of every entry with known label, or every box.
-        hits: bool ``(M,)``, which of them are right.
-        images: int ``(M,)``, the image of each.
-        positives: int ``(P,)``, the image of everything that is there to be
-            found; more than the hits where a detector missed some.
-    """
-
-    logits: np.ndarray
-    hits: np.ndarray
-    images: np.ndarray
-    positives: np.ndarray
-
-    def of(self, chosen: np.ndarray) -> 'Claims':
-        """Those of the images that a bool array ``(N,)`` chooses."""
-        kept = chosen[self.images]
-        return Claims(self.logits[kept], self.hits[kept], self.images[kept],
-                      self.positives[chosen[self.positives]])
 
 
 class Objective(NamedTuple):
@@ -71,16 +46,6 @@ class Chosen(NamedTuple):
     classes: np.ndarray
     share: np.ndarray
     shrink: float
-
-
-def claims_of_labels(logits: np.ndarray, targets: np.ndarray) -> List[Claims]:
-    """From logits and targets ``(N, C)`` (1, 0, or -1 for unknown) to a list of C."""
-    claims = []
-    for column, target in zip(logits.T, targets.T, strict=True):
-        images = np.flatnonzero(target >= 0)
-        hits = target[images] == 1
-        claims.append(Claims(column[images].astype(np.float64), hits, images, images[hits]))
-    return claims
 
 
 def choose(claims: Sequence[Claims], images: np.ndarray, objective: Objective,
@@ -194,13 +159,10 @@ def _together(classes: Sequence[Entries]) -> Entries:
 def expected(classes: Sequence[Entries]) -> List[Entries]:
     """The same with the probability of a hit for each hit.
 
-    ``sigmoid(slope * calibrated + bias)``, where ``calibrated`` is the logit
-    with a temperature and a bias that all classes share. Slope and bias of a
-    class are held near 1 and 0 by normal priors (standard deviation 0.5 of the
-    slope's logarithm, 1 of the bias): a few labels of a class weigh little, many
-    decide. As no such curve fits every class, its labels themselves have the
-    weight ``n / (n + 1000)`` in a class with ``n`` hits. Where nothing can be
-    fitted, the labels stay.
+    By the curve of the class (:func:`~asl_det.analysis.calibration.own_curve`).
+    As no such curve fits every class, its labels themselves have the weight
+    ``n / (n + 1000)`` in a class with ``n`` hits. Where nothing can be fitted,
+    the labels stay.
     """
     logits, hits, _ = _together(classes)
     calibration = try_calibration(logits, hits == 1, bias=True)
@@ -210,27 +172,10 @@ def expected(classes: Sequence[Entries]) -> List[Entries]:
     for c in classes:
         n = c.hits.sum()
         # A class without any hit is not known to the network, or not in these images.
-        likely = _own_curve(c.logits / calibration.temperature + calibration.bias, c.hits) \
-            if n else c.hits
+        likely = own_curve(calibration, c.logits, c.hits)(c.logits) if n else c.hits
         likely = (ENOUGH * likely + n * c.hits) / (ENOUGH + n)
         found.append(Entries(c.logits, likely, c.present + likely.sum() - n))
     return found
-
-
-def _own_curve(calibrated: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """Probabilities by the most probable slope and bias of a class."""
-    def cost(own: np.ndarray) -> Tuple[float, np.ndarray]:
-        log_slope, bias = own
-        rise = np.exp(log_slope) * calibrated
-        wrong = expit(rise + bias) - hits
-        value = -(log_expit(rise + bias) - (1 - hits) * (rise + bias)).sum()
-        held = own / np.array([SLOPE_SPREAD, BIAS_SPREAD])**2
-        slope = np.array([(wrong * rise).sum(), wrong.sum()]) + held
-        return (value + (own * held).sum() / 2) / len(hits), slope / len(hits)
-
-    log_slope, bias = minimize(cost, np.zeros(2), jac=True, method='L-BFGS-B',
-                               bounds=[(-4, 4), (None, None)]).x
-    return expit(np.exp(log_slope) * calibrated + bias)
 
 
 def best_cuts(classes: Sequence[Entries], objective: Objective) -> Tuple[float, np.ndarray]:
@@ -287,23 +232,13 @@ def metrics(claims: Sequence[Claims], hits: np.ndarray, made: np.ndarray
     return {name: float(v) for name, v in overall.items()}, by_class
 
 
-def splits(images: np.ndarray, folds: int, seed: int) -> List[np.ndarray]:
-    """Bool arrays ``(N,)`` of the images that are held out, each of ``images`` once."""
-    from sklearn.model_selection import KFold
-    among = np.flatnonzero(images)
-    if not 2 <= folds <= len(among):
-        raise UserError(f'{folds} folds: expected 2 to {len(among)}, the number of images')
-    held_out = np.zeros((folds, len(images)), bool)
-    for row, (_, test) in zip(held_out, KFold(folds, shuffle=True, random_state=seed).split(among),
-                              strict=True):
-        row[among[test]] = True
-    return list(held_out)
-
-
 def cross_validate(claims: Sequence[Claims], held_out: Sequence[np.ndarray], objective: Objective,
-                   fixed: float, shrink: Optional[float] = None, seed: int = 0
+                   fixed: float, shrink: Optional[float] = None, seed: int = 0,
+                   calibrate: str = 'none'
                    ) -> Dict[str, Tuple[Dict[str, float], Dict[str, np.ndarray]]]:
     """:func:`metrics` where no image is judged by a threshold that it helped to choose.
+
+    Nor by a curve that it helped to fit.
 
     Hits and claims are summed over the folds before they are measured.
 
@@ -312,16 +247,20 @@ def cross_validate(claims: Sequence[Claims], held_out: Sequence[np.ndarray], obj
         held_out: of :func:`splits`.
         objective, shrink, seed: as in :func:`choose`.
         fixed: the logit of a threshold that nobody chose.
+        calibrate: of :data:`~asl_det.analysis.calibration.KINDS`; thresholds
+            are chosen on logits that are calibrated so.
 
     Returns:
         By 'fixed', 'global' and 'classes'.
     """
     total = {name: np.zeros((2, len(claims)), np.int64) for name in ('fixed', 'global', 'classes')}
     for fold in held_out:
-        chosen = _choose(claims, ~fold, objective, shrink, seed)
+        curves = try_curves([c.of(~fold) for c in claims], calibrate)
+        chosen = _choose(calibrated(claims, curves), ~fold, objective, shrink, seed)
         rest = [c.of(fold) for c in claims]
-        for name, thresholds in (('fixed', [fixed] * len(claims)),
-                                 ('global', [chosen.one] * len(claims)),
+        total['fixed'] += np.stack(count(rest, [fixed] * len(claims)))
+        rest = calibrated(rest, curves)
+        for name, thresholds in (('global', [chosen.one] * len(claims)),
                                  ('classes', chosen.classes)):
             total[name] += np.stack(count(rest, thresholds))
     return {name: metrics(claims, *counts) for name, counts in total.items()}

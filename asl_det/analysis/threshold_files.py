@@ -2,17 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from asl_det.analysis.calibration import logits_of
+from asl_det.analysis.claims import Claims, claims_of_labels
 from asl_det.analysis.detections import claims_of_boxes
 from asl_det.analysis.style import files_of
-from asl_det.analysis.threshold_choice import Objective, claims_of_labels
+from asl_det.analysis.threshold_choice import Objective
 from asl_det.analysis.threshold_report import (
+    CALIBRATIONS,
     LABELS,
     compare_table,
     few_positives,
@@ -37,7 +39,8 @@ def choose(results: str, goal: Tuple[str, Optional[float]], *, annotations: Opti
     """Choose thresholds, print what they gain, and write them with a report and a figure.
 
     Args:
-        results: as in :func:`read_results`; annotations, iou and calibrate too.
+        results: as in :func:`read_results`; annotations and iou too.
+        calibrate: as in :func:`asl_det.analysis.threshold_report.tune`.
         goal: an objective of :data:`asl_det.analysis.threshold_choice.OBJECTIVES` and its target.
         shrink: as in :func:`asl_det.analysis.threshold_report.tune`; folds and seed too.
         fixed: the threshold that is compared with, in [0, 1].
@@ -59,7 +62,7 @@ def choose(results: str, goal: Tuple[str, Optional[float]], *, annotations: Opti
     for path in (target, report_file):
         require_output(path)
     files_of(target.with_suffix(''))
-    names, claims, images, calibrate = read_results(results, annotations, iou, calibrate)
+    names, claims, images = read_results(results, annotations, iou)
     report = tune(names, claims, images, objective=Objective(*goal), calibrate=calibrate,
                   folds=folds, seed=seed, shrink=shrink, fixed=fixed)
     source = dict(results=Path(results).name, sha256=hash_file(results),
@@ -78,14 +81,14 @@ def choose(results: str, goal: Tuple[str, Optional[float]], *, annotations: Opti
     return written
 
 
-def read_results(results: str, annotations: Optional[str], iou: float, calibrate: str) -> tuple:
-    """Class names, claims, number of images, and how to calibrate.
+def read_results(results: str, annotations: Optional[str], iou: float
+                 ) -> Tuple[Sequence[str], List[Claims], int]:
+    """Class names, claims of each class, and number of images.
 
     Args:
         results: ``scores.npz`` of a classifier, or boxes as COCO json.
         annotations: COCO json of the boxes.
         iou: overlap from which a box is right, in (0, 1].
-        calibrate: how scores of a classifier become probabilities; boxes are left alone.
 
     Raises:
         UserError: for files of another kind or shape.
@@ -107,12 +110,11 @@ def read_results(results: str, annotations: Optional[str], iou: float, calibrate
         elif not np.isfinite(logits).all():  # of classes that a model masks
             finite = logits[np.isfinite(logits)]
             logits = np.clip(logits, finite.min(), finite.max())
-        return found.classes, claims_of_labels(logits, found.targets), len(logits), calibrate
+        return found.classes, claims_of_labels(logits, found.targets), len(logits)
     if not annotations:
         raise UserError(f'{results} is taken for boxes in COCO\'s result format: give '
                         '--annotations, the json of the images that were tested (scores of a '
                         'classifier end in .scores.npz)')
-    # Whether a score of a box is a probability depends on the overlap that is asked for.
     names, claims, images = claims_of_boxes(results, annotations, iou)
     logits, hits = (np.concatenate([getattr(c, name) for c in claims])
                     for name in ('logits', 'hits'))
@@ -120,7 +122,7 @@ def read_results(results: str, annotations: Optional[str], iou: float, calibrate
     bounds = logits_of([0.0, 1.0])
     say_lost(np.select([logits <= bounds[0], logits >= bounds[1]], [0.0, 1.0], 0.5), hits,
              'boxes of equal scores are matched in the order of the file')
-    return names, claims, images, 'none'
+    return names, claims, images
 
 
 def say_lost(scores: np.ndarray, hits: np.ndarray, then: str) -> None:
@@ -165,10 +167,7 @@ def show(report: Dict[str, Any], console: Console) -> None:
     if 'calibration' in report:
         table = Table('probabilities', 'ECE', 'NLL', title='Calibration, on held-out images')
         for name, found in report['calibration'].items():
-            label = 'as they came' if name == 'none' else \
-                ', '.join(f'{k} {found[k]:.3f}' for k in ('temperature', 'bias') if found.get(k))
-            table.add_row(label or f'{name}: none is best, left alone', f'{found["ece"]:.4f}',
-                          f'{found["nll"]:.4f}')
+            table.add_row(CALIBRATIONS[name], f'{found["ece"]:.4f}', f'{found["nll"]:.4f}')
         console.print(table)
     console.print(f'one threshold: {report["thresholds"]["global"]:.4f}')
     few = few_positives(report)

@@ -10,25 +10,28 @@ from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
 from asl_det.analysis.calibration import (
+    KINDS,
     Calibration,
+    calibrated,
     calibration_errors,
     cross_validated_scores,
-    fit_calibration,
+    fit_curves,
     reliability,
 )
-from asl_det.analysis.style import COLOURS, save
+from asl_det.analysis.claims import Claims, joined, splits
+from asl_det.analysis.style import COLOURS, LINES, save
 from asl_det.analysis.threshold_choice import (
-    Claims,
     Objective,
     choose,
     count,
     cross_validate,
     metrics,
-    splits,
 )
 from asl_det.errors import UserError
 
-CALIBRATIONS = {'none': None, 'temperature': False, 'bias': True}  # with a bias?
+# What each kind of calibration is called in tables and figures.
+CALIBRATIONS = dict(zip(KINDS, ('as it came', 'temperature', 'temperature and bias',
+                                'a curve a class'), strict=True))
 MACRO_F1 = Objective('macro-f1')
 LABELS = {'fixed': 'at {fixed:g}', 'global': 'one threshold', 'classes': 'one a class'}
 
@@ -43,8 +46,9 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         claims: of each class.
         num_images: N.
         objective, shrink: see :func:`~asl_det.analysis.threshold_choice.choose`.
-        calibrate: 'none', 'temperature', or 'bias' for a temperature with a
-            bias. Both are fitted and measured anyway, unless 'none'.
+        calibrate: of :data:`~asl_det.analysis.calibration.KINDS`. All are
+            fitted and measured anyway, unless 'none'. Thresholds are chosen on
+            the calibrated scores.
         folds, seed: of the cross-validation.
         fixed: the threshold that is compared with.
 
@@ -53,7 +57,7 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         ``metrics``: ``cross_validated`` and ``same_scores`` (of thresholds that
         these scores chose: too good), each by 'fixed', 'global' and 'classes'.
         ``classes``: a record each. ``calibration``: cross-validated ``ece``,
-        ``nll`` and ``reliability`` by 'none', 'temperature', 'bias'.
+        ``nll`` and ``reliability`` by kind.
 
     Raises:
         UserError: if names repeat, nothing can be chosen, or a threshold is no
@@ -66,30 +70,26 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         raise UserError('there are scores of no class: nothing can be chosen')
     everything = np.ones(num_images, bool)
     held_out = splits(everything, folds, seed)
-    chosen = choose(claims, everything, objective, shrink, seed)
-    validated = cross_validate(claims, held_out, objective, logit(fixed), shrink, seed)
-    same = {name: metrics(claims, *count(claims, thresholds))[0] for name, thresholds in (
-        ('fixed', [logit(fixed)] * len(claims)), ('global', [chosen.one] * len(claims)),
-        ('classes', chosen.classes))}
+    curves = fit_curves(claims, calibrate)
+    scored = calibrated(claims, curves)
+    chosen = choose(scored, everything, objective, shrink, seed)
+    validated = cross_validate(claims, held_out, objective, logit(fixed), shrink, seed, calibrate)
+    same = {name: metrics(claims, *count(by, thresholds))[0] for name, by, thresholds in (
+        ('fixed', claims, [logit(fixed)] * len(claims)),
+        ('global', scored, [chosen.one] * len(claims)), ('classes', scored, chosen.classes))}
     report = dict(
         objective=objective._asdict(), folds=folds, seed=seed, fixed=fixed, images=num_images,
         shrink=None if np.isinf(chosen.shrink) else chosen.shrink,  # json has no infinity
         metrics=dict(cross_validated={k: v[0] for k, v in validated.items()}, same_scores=same))
 
-    calibration = Calibration()
     if calibrate != 'none':
-        report['calibration'], fitted = _calibrations(claims, held_out)
-        calibration = fitted[calibrate] or calibration
-    # Thresholds and logits go through the same rising function, so no decision changes.
-    one, classes = (_as_written(calibration(t)) for t in (chosen.one, chosen.classes))
+        report['calibration'] = _calibrations(claims, held_out)
+    one, classes = (_as_written(expit(t)) for t in (chosen.one, chosen.classes))
     if not all(0 < t < 1 for t in (one, *classes)):
         raise UserError(f'thresholds lie at logits up to {np.abs(chosen.classes).max():.0f}, whose '
                         'probabilities round to 0 or 1: calibrate with a bias (--calibrate bias)')
     report['thresholds'] = {'global': one, 'classes': dict(zip(names, classes, strict=True))}
-    if calibration != Calibration():
-        report['thresholds'].update(temperature=_plain(calibration.temperature))
-        if calibrate == 'bias':
-            report['thresholds'].update(bias=_plain(calibration.bias))
+    report['thresholds'].update(_written(names, curves))
     by_class = {k: v[1] for k, v in validated.items()}
     report['classes'] = [
         dict(name=name, positives=len(c.positives), threshold=classes[i],
@@ -101,17 +101,23 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
     return report
 
 
-def _calibrations(claims: Sequence[Claims], held_out: Sequence[np.ndarray]) -> tuple:
-    logits, hits, images = (np.concatenate([getattr(c, name) for c in claims])
-                            for name in ('logits', 'hits', 'images'))
-    measured, fitted = {}, {}
-    for name, bias in CALIBRATIONS.items():
-        fitted[name] = None if bias is None else fit_calibration(logits, hits, bias)
-        after = expit(logits) if fitted[name] is None else cross_validated_scores(
-            logits, hits, images, held_out, bias)
-        measured[name] = dict(calibration_errors(after, hits), reliability=reliability(after, hits),
-                              **(fitted[name]._asdict() if fitted[name] else {}))
-    return measured, fitted
+def _calibrations(claims: Sequence[Claims], held_out: Sequence[np.ndarray]) -> Dict[str, Any]:
+    hits = joined(claims).hits
+    measured = {}
+    for kind in KINDS:
+        scores = cross_validated_scores(claims, held_out, kind)
+        measured[kind] = dict(calibration_errors(scores, hits),
+                              reliability=reliability(scores, hits))
+    return measured
+
+
+def _written(names: Sequence[str], curves: Sequence[Calibration]) -> Dict[str, Any]:
+    """Temperatures and biases as a thresholds.json has them."""
+    if len(set(curves)) == 1:
+        return {k: _plain(v) for k, v in curves[0]._asdict().items() if v != getattr(
+            Calibration(), k)}
+    return {plural: dict(zip(names, _plain([getattr(c, key) for c in curves]), strict=True))
+            for key, plural in (('temperature', 'temperatures'), ('bias', 'biases'))}
 
 
 def few_positives(report: Dict[str, Any]) -> List[str]:
@@ -150,12 +156,11 @@ def plot_report(report: Dict[str, Any], out: Union[str, Path]) -> List[Path]:
     if 'calibration' in report:
         axes = panels[2]
         axes.plot([0, 1], [0, 1], color='grey', linewidth=0.8)
-        for found, text, colour, line in zip(
-                report['calibration'].values(), ('as it came', 'temperature', 'and bias'),
-                (COLOURS[0], COLOURS[1], COLOURS[6]), ('-', '--', ':'), strict=True):
+        for (kind, found), colour, line in zip(report['calibration'].items(), COLOURS, LINES,
+                                               strict=False):
             curve = found['reliability']
             axes.plot(curve['score'], curve['share'], color=colour, linestyle=line, marker='.',
-                      label=f'{text}: ECE {found["ece"]:.4f}')
+                      label=f'{CALIBRATIONS[kind]}: ECE {found["ece"]:.4f}')
         axes.set(xlabel='mean probability', ylabel='share that is positive', xlim=(0, 1),
                  ylim=(0, 1))
         axes.legend(frameon=False, fontsize='small')
@@ -181,8 +186,7 @@ def compare_table(models: Dict[str, Sequence[Dict[str, Any]]]) -> str:
                 _spread([r['metrics']['cross_validated'][setting][metric] for r in some], 3)
                 for some in models.values()])
     for measure in ('ece', 'nll'):
-        for name, label in (('none', 'as it came'), ('temperature', 'temperature'),
-                            ('bias', 'temperature and bias')):
+        for name, label in CALIBRATIONS.items():
             if all(name in r.get('calibration', {}) for r in reports):
                 lines.append([f'{measure.upper()}, {label}'] + [
                     _spread([r['calibration'][name][measure] for r in some], 4)

@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, other in (('precision', 'recall'), ('recall', 'precision')):
         goal.add_argument(f'--{name}', type=float, metavar='TARGET', help=f'the highest {other} '
                           f'with at least this {name} (default: --maximise)')
-    parser.add_argument('--calibrate', choices=['none', 'temperature', 'bias'], default='bias',
-                        help='of classifiers: probabilities as they come, by a temperature, or by '
-                        'a temperature and a bias')
+    parser.add_argument('--calibrate', choices=['none', 'temperature', 'bias', 'classes'],
+                        default='classes', help='probabilities as they come, by a temperature, by '
+                        'a temperature and a bias, or by both for each class')
     parser.add_argument('--shrink', type=float, metavar='K', help='a class with n positives has '
                         'n / (n + K) of the threshold that is best for it, and the rest of the '
                         'global one; default: what a cross-validation within the images finds')

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -28,17 +28,21 @@ class ClassifierNetwork(nn.Module):
 
     Args:
         model: the classifier.
-        thresholds: whose temperature and bias are applied before the sigmoid.
+        thresholds: whose temperatures and biases are applied before the sigmoid.
+        classes: their names, in the order of the outputs.
         logits: give logits, without both.
     """
 
     outputs = ('scores',)
 
-    def __init__(self, model: MultiLabelClassifier, thresholds: Thresholds, logits: bool) -> None:
+    def __init__(self, model: MultiLabelClassifier, thresholds: Thresholds, classes: Sequence[str],
+                 logits: bool) -> None:
         super().__init__()
         self.model = model.to(memory_format=torch.contiguous_format)
         model.channels_last = False
-        self.temperature, self.bias, self.logits = thresholds.temperature, thresholds.bias, logits
+        for name, values in zip(('temperature', 'bias'), thresholds.curves(classes), strict=True):
+            self.register_buffer(name, torch.tensor(values))
+        self.logits = logits
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.model(images)
@@ -203,7 +207,7 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
     picture = preprocessing(cfg, model, size)
     thresholds = thresholds or Thresholds(0.5)
     if isinstance(model, MultiLabelClassifier):
-        task, network = 'multi-label', ClassifierNetwork(model, thresholds, logits)
+        task, network = 'multi-label', ClassifierNetwork(model, thresholds, classes, logits)
     else:
         task, network = 'detection', DetectorNetwork(model, picture['size'], logits)
     thresholds.of(classes)  # says which are unknown

@@ -69,8 +69,8 @@ class MultiLabelClassifier(BaseModel):
         self.head = MODELS.build(head)
         self.threshold = _checked(threshold, getattr(self.head, 'num_classes', None))
         self.least_logits: Optional[List[float]] = None  # in its place, on the network's logits
-        self.temperature = temperature
-        self.bias = bias
+        self.temperature: Union[float, List[float]] = temperature
+        self.bias: Union[float, List[float]] = bias
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -96,7 +96,7 @@ class MultiLabelClassifier(BaseModel):
         """
         self.least_logits = thresholds.on_logits(classes)
         if calibrate:
-            self.temperature, self.bias = thresholds.temperature, thresholds.bias
+            self.temperature, self.bias = thresholds.curves(classes)
 
     def own_names(self, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Weights under names of the backbone's network alone, as those of this model.
@@ -151,7 +151,7 @@ class MultiLabelClassifier(BaseModel):
     def _predict(self, logits: Tensor,
                  samples: Optional[List[MultiLabelSample]]) -> List[MultiLabelSample]:
         logits = logits.float()
-        calibrated = logits / self.temperature + self.bias
+        calibrated = logits / logits.new_tensor(self.temperature) + logits.new_tensor(self.bias)
         if self.least_logits is None:
             chosen = calibrated >= calibrated.new_tensor(list(map(logit, np.ravel(self.threshold))))
         else:

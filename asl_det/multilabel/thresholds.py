@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 from mmengine.runner import CheckpointLoader
 from scipy.special import logit
@@ -13,7 +13,8 @@ from asl_det.errors import UserError
 from asl_det.files.text import composed
 from asl_det.files.whole import save_whole, write_whole
 
-KEYS = ('global', 'classes', 'temperature', 'bias', 'source')
+KEYS = ('global', 'classes', 'temperature', 'bias', 'temperatures', 'biases', 'source')
+OBJECTS = ('classes', 'temperatures', 'biases', 'source')
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,17 @@ class Thresholds:
     A class is predicted where ``sigmoid(logit / temperature + bias)`` reaches
     its threshold; that is decided on the logits, as a sigmoid in float32 is 1
     from 17 upwards. As json: ``{"global": 0.5, "classes": {"cat": 0.43},
-    "temperature": 1.3, "bias": -0.2, "source": {...}}``, all but ``global``
-    optional.
+    "temperature": 1.3, "bias": -0.2, "temperatures": {"cat": 1.1}, "biases":
+    {"cat": -0.4}, "source": {...}}``, all but ``global`` optional.
 
     Attributes:
         default: in [0, 1], of the classes that ``classes`` does not name;
             ``global`` in json.
         classes: thresholds in [0, 1] by the name of the class.
-        temperature: above 0.
-        bias: added to the scaled logit.
+        temperature: above 0, of the classes that ``temperatures`` does not name.
+        bias: added to the scaled logit, of those that ``biases`` does not name.
         source: what they were chosen on, for the reader.
+        temperatures, biases: by the name of the class.
     """
 
     default: float
@@ -40,11 +42,14 @@ class Thresholds:
     temperature: float = 1.0
     bias: float = 0.0
     source: Mapping[str, Any] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    biases: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def calibrates(self) -> bool:
         """Whether scores are others than those of the network."""
-        return (self.temperature, self.bias) != (1.0, 0.0)
+        return {self.temperature, *self.temperatures.values()} != {1.0} or \
+            {self.bias, *self.biases.values()} != {0.0}
 
     def of(self, classes: Sequence[str]) -> List[float]:
         """One threshold for each of these classes, in their order.
@@ -52,24 +57,28 @@ class Thresholds:
         Raises:
             UserError: if a class is named that is not among them.
         """
-        own = {composed(name): value for name, value in self.classes.items()}
-        known = list(map(composed, classes))
-        unknown = [name for name in own if name not in known]
-        if unknown:
-            raise UserError(f'thresholds name {", ".join(unknown[:8])}, which the network does not '
-                            f'know; its classes are {", ".join(list(classes)[:8])}'
-                            f'{", ..." if len(classes) > 8 else ""}: tune them for this network')
-        return [own.get(name, self.default) for name in known]
+        return _of(self.classes, self.default, classes)
+
+    def curves(self, classes: Sequence[str]) -> Tuple[List[float], List[float]]:
+        """Temperatures and biases of these classes, in their order.
+
+        Raises:
+            UserError: as :meth:`of`.
+        """
+        return (_of(self.temperatures, self.temperature, classes),
+                _of(self.biases, self.bias, classes))
 
     def on_logits(self, classes: Sequence[str]) -> List[float]:
         """The same as :meth:`of`, for the network's own logits; infinite for 0 and 1."""
-        return [float(logit(t) - self.bias) * self.temperature for t in self.of(classes)]
+        return [float(logit(t) - bias) * temperature for t, temperature, bias in zip(
+            self.of(classes), *self.curves(classes), strict=True)]
 
     def to_dict(self) -> Dict[str, Any]:
         """The content of the json file."""
         content = {'global': self.default, 'classes': dict(self.classes),
                    'temperature': self.temperature, 'bias': self.bias}
-        return {**content, 'source': dict(self.source)} if self.source else content
+        return {**content, **{key: dict(getattr(self, key)) for key in (
+            'temperatures', 'biases', 'source') if getattr(self, key)}}
 
     @classmethod
     def from_dict(cls, content: Any, where: str) -> 'Thresholds':
@@ -89,17 +98,20 @@ class Thresholds:
         if unknown:
             raise UserError(f'{where}: unknown {", ".join(map(repr, unknown))}; known are '
                             f'{", ".join(KEYS)}')
-        classes, source = content.get('classes', {}), content.get('source', {})
-        for key, value in (('classes', classes), ('source', source)):
-            if not isinstance(value, dict):
-                raise UserError(f'{where}: {key} is {value!r}; expected an object')
-        temperature = _number(content.get('temperature', 1.0), f'{where}: temperature')
-        if temperature <= 0:
-            raise UserError(f'{where}: temperature is {temperature}; expected a number above 0')
+        for key in OBJECTS:
+            if not isinstance(content.get(key, {}), dict):
+                raise UserError(f'{where}: {key} is {content[key]!r}; expected an object')
+
+        def by_class(key: str, read: Callable[[Any, str], float]) -> Dict[str, float]:
+            return {name: read(value, f'{where}: {key}, class {name!r}')
+                    for name, value in content.get(key, {}).items()}
+
         return cls(probability(content['global'], f'{where}: global'),
-                   {name: probability(value, f'{where}: class {name!r}')
-                    for name, value in classes.items()},
-                   temperature, _number(content.get('bias', 0.0), f'{where}: bias'), source)
+                   by_class('classes', probability),
+                   _positive(content.get('temperature', 1.0), f'{where}: temperature'),
+                   _number(content.get('bias', 0.0), f'{where}: bias'),
+                   content.get('source', {}), by_class('temperatures', _positive),
+                   by_class('biases', _number))
 
     @classmethod
     def load(cls, path: Union[str, Path]) -> 'Thresholds':
@@ -147,7 +159,7 @@ class Thresholds:
                             'asl-det convert, or give thresholds.json beside it')
         known = {k.lower(): v for k, v in (meta.get('dataset_meta') or {}).items()}
         if known.get('classes'):
-            self.of(known['classes'])
+            self.on_logits(known['classes'])
         meta['thresholds'] = self.to_dict()
         save_whole(content, path)
 
@@ -158,6 +170,25 @@ def probability(value: Any, where: str) -> float:
     if not 0 <= value <= 1:
         raise UserError(f'{where} is {value}; expected a number from 0 to 1')
     return value
+
+
+def _positive(value: Any, where: str) -> float:
+    value = _number(value, where)
+    if value <= 0:
+        raise UserError(f'{where} is {value}; expected a number above 0')
+    return value
+
+
+def _of(own: Mapping[str, float], default: float, classes: Sequence[str]) -> List[float]:
+    """A number for each class, in their order."""
+    by_name = {composed(name): value for name, value in own.items()}
+    known = list(map(composed, classes))
+    unknown = [name for name in by_name if name not in known]
+    if unknown:
+        raise UserError(f'thresholds name {", ".join(unknown[:8])}, which the network does not '
+                        f'know; its classes are {", ".join(list(classes)[:8])}'
+                        f'{", ..." if len(classes) > 8 else ""}: tune them for this network')
+    return [by_name.get(name, default) for name in known]
 
 
 def _number(value: Any, where: str) -> float:

@@ -13,7 +13,7 @@ from asl_det.analysis.calibration import (
     logits_of,
     reliability,
 )
-from asl_det.analysis.threshold_choice import splits
+from asl_det.analysis.claims import Claims, splits
 from asl_det.errors import UserError
 
 
@@ -47,9 +47,10 @@ def test_negatives_that_lie_high_need_a_bias():
     logits, hits = made_up(Calibration(0.7, -1.5))
     held_out = splits(np.ones(20_000, bool), 2, 0)
     images = np.arange(20_000)
-    before, temperature, with_bias = (calibration_errors(s, hits)['ece'] for s in (
-        expit(logits), *(cross_validated_scores(logits, hits, images, held_out, b)
-                  for b in (False, True))))
+    claims = [Claims(logits, hits, images, images[hits])]
+    before, temperature, with_bias = (
+        calibration_errors(cross_validated_scores(claims, held_out, kind), hits)['ece']
+        for kind in ('none', 'temperature', 'bias'))
     assert with_bias < 0.3 * temperature < 0.3 * before
 
 
@@ -76,7 +77,7 @@ def test_no_entry_is_calibrated_by_its_own_image():
     logits, hits = made_up(Calibration(2.0, 0.5), entries=2000)
     images = np.arange(2000) // 4
     held_out = splits(np.ones(500, bool), 2, 0)
-    after = cross_validated_scores(logits, hits, images, held_out, True)
+    after = cross_validated_scores([Claims(logits, hits, images, images[hits])], held_out, 'bias')
     for fold in held_out:
         test = fold[images]
         assert after[test] == pytest.approx(fit_calibration(logits[~test], hits[~test], True)(
@@ -87,7 +88,8 @@ def test_scores_that_separate_perfectly_are_left_alone():
     scores, hits = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([False, False, True, True])
     assert fit_calibration(scores, hits, True) is None
     halves = splits(np.ones(2, bool), 2, 0)
-    after = cross_validated_scores(scores, hits, np.array([0, 1, 0, 1]), halves, True)
+    images = np.array([0, 1, 0, 1])
+    after = cross_validated_scores([Claims(scores, hits, images, images[hits])], halves, 'bias')
     np.testing.assert_array_equal(after, expit(scores))
 
 

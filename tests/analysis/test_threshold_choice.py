@@ -6,17 +6,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from asl_det.analysis.claims import Claims, claims_of_labels, splits
 from asl_det.analysis.threshold_choice import (
-    Claims,
     Entries,
     Objective,
     best_cuts,
     choose,
-    claims_of_labels,
     count,
     cross_validate,
     metrics,
-    splits,
 )
 from asl_det.errors import UserError
 

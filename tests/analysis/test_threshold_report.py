@@ -8,7 +8,8 @@ from scipy.special import expit
 from test_threshold_choice import made_up
 
 from asl_det.analysis.calibration import Calibration
-from asl_det.analysis.threshold_choice import claims_of_labels, count, metrics
+from asl_det.analysis.claims import claims_of_labels
+from asl_det.analysis.threshold_choice import count, metrics
 from asl_det.analysis.threshold_report import compare_table, few_positives, plot_report, tune
 from asl_det.errors import UserError
 from asl_det.multilabel.thresholds import Thresholds

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 from command_line import run_command
 from small_digits import CONFIG, small_digits
 
@@ -42,7 +43,8 @@ def test_scores_become_thresholds_a_report_and_a_figure(scores, monkeypatch, cap
     made = {p.name for p in scores.parent.iterdir()} - {scores.name}
     assert made == {f'results.thresholds.{kind}' for kind in ('json', 'report.json', 'png', 'pdf')}
     thresholds = Thresholds.load(scores.parent / 'results.thresholds.json')
-    assert set(thresholds.classes) == set(CLASSES) and thresholds.bias != 0
+    assert set(thresholds.classes) == set(thresholds.biases) == set(CLASSES)
+    assert thresholds.calibrates
     assert thresholds.source['results'] == scores.name and thresholds.source['images'] == 200
     report = scores.parent / 'results.thresholds.report.json'
     assert run_command('thresholds', '--compare', f'A={report},{report}') is None
@@ -59,13 +61,18 @@ def test_boxes_become_thresholds_by_the_names_of_the_categories(tmp_path, monkey
     (tmp_path / 'truth.json').write_text(json.dumps(truth))
     (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
     assert run_command('thresholds', tmp_path / 'boxes.json', '--annotations',
-                    tmp_path / 'truth.json', '--recall', 1, '--shrink', 0,
-                    '--out',
-                    tmp_path / 'deep' / 't.json') is None
+                       tmp_path / 'truth.json', '--recall', 1, '--shrink', 0, '--calibrate', 'none',
+                       '--out', tmp_path / 'deep' / 't.json') is None
     thresholds = Thresholds.load(tmp_path / 'deep' / 't.json')
     # Halfway between the logits of 0.8 and 0.6, and of 0.3 and 0.1.
     assert thresholds.classes == pytest.approx(dict(hole=0.710102, scratch=0.179129), rel=1e-5)
     assert not thresholds.calibrates
+    assert run_command('thresholds', tmp_path / 'boxes.json', '--annotations',
+                       tmp_path / 'truth.json') is None
+    thresholds = Thresholds.load(tmp_path / 'boxes.thresholds.json')
+    for least, hit, miss in zip(thresholds.on_logits(['hole', 'scratch']), (0.8, 0.3), (0.6, 0.1),
+                                strict=True):
+        assert miss < expit(least) <= hit
 
 
 def test_logits_whose_scores_are_all_one_are_tuned_as_others(tmp_path, monkeypatch, capsys):

@@ -88,12 +88,17 @@ def classifier(head='MLDecoderHead', size=(48, 64)):
 
 def test_the_calibration_is_inside_unless_logits_are_asked_for():
     _, model = classifier('LinearHead')
-    images, thresholds = torch.randn(2, 3, 64, 64), Thresholds(0.5, {}, 1.5, -0.5)
+    images, thresholds = torch.randn(2, 3, 64, 64), Thresholds(
+        0.5, temperature=1.5, bias=-0.5, temperatures={'3': 2.0})
+    classes = [str(i) for i in range(10)]
+    temperatures = torch.full((10,), 1.5)
+    temperatures[3] = 2.0
     with torch.no_grad():
         logits = model(images)
-        torch.testing.assert_close(ClassifierNetwork(model, thresholds, True)(images), logits)
-        torch.testing.assert_close(ClassifierNetwork(model, thresholds, False)(images),
-                                   (logits / 1.5 - 0.5).sigmoid())
+        torch.testing.assert_close(ClassifierNetwork(model, thresholds, classes, True)(images),
+                                   logits)
+        torch.testing.assert_close(ClassifierNetwork(model, thresholds, classes, False)(images),
+                                   (logits / temperatures - 0.5).sigmoid())
 
 
 def test_the_metadata_say_how_a_picture_is_prepared():
