@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit
 from command_line import run_command
+from scipy.special import expit
 from small_digits import CONFIG, small_digits
 
 from asl_det.engine import test as evaluate
