@@ -11,9 +11,9 @@ from asl_det.files.reading import expect_shape, read_json
 from asl_det.registry import is_type, type_name
 
 OWN = ('train_json', 'train_images', 'val_json', 'val_images')
-# Keys of transforms with a size in pixels: width before height, or height before width.
-WIDTH_FIRST = ('scale', 'scales', 'img_scale', 'size', 'border', 'random_size_range')
-HEIGHT_FIRST = ('crop_size',)
+RESIZES = ('Resize', 'FixScaleResize')
+# Keys of transforms with sizes in pixels.
+PIXELS = ('scale', 'scales', 'img_scale', 'size', 'border', 'random_size_range', 'crop_size')
 CATEGORIES = {'categories': [{'name': str, 'id': (int, str)}]}
 
 
@@ -65,17 +65,16 @@ def set_image_size(cfg: Config, size: Union[int, Sequence[int]]) -> None:
             if id(node) in seen:  # val and test may be one
                 continue
             seen.add(id(node))
-            for key in (*WIDTH_FIRST, *HEIGHT_FIRST):
+            for key in PIXELS:
                 if key in node:
-                    node[key] = _scaled(node[key], factors if key in WIDTH_FIRST else factors[::-1],
-                                        lying if key in WIDTH_FIRST else None)
+                    node[key] = _scaled(_size(node, key), *_factors(node, key, factors, lying))
 
 
 def _test_size(cfg: Config, asked: str) -> Tuple[int, int]:
     """Width and height that a test resizes to."""
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    found = {tuple(node['scale']) for _, node in dicts(loader)
-             if is_type(node, 'Resize') and _is_size(node.get('scale'))}
+    found = {tuple(_size(node, 'scale')) for _, node in dicts(loader)
+             if is_type(node, *RESIZES) and _is_size(_size(node, 'scale'))}
     if len(found) != 1:
         raise UserError(f'{asked}: the test pipeline of the config has '
                         + ('several sizes' if found else 'no Resize to a size')
@@ -86,6 +85,29 @@ def _test_size(cfg: Config, asked: str) -> Tuple[int, int]:
 def _is_size(value: Any) -> bool:
     return (isinstance(value, (list, tuple)) and len(value) == 2
             and all(type(n) is int and n for n in value))
+
+
+def _size(node: Dict[str, Any], key: str) -> Any:
+    """A value of a transform; the one number of a Resize to a square as the two of a size."""
+    value = node.get(key)
+    return (value, value) if type(value) is int and is_type(node, *RESIZES) else value
+
+
+def _factors(node: Dict[str, Any], key: str, factors: Tuple[float, float],
+             lying: Optional[bool]) -> Tuple[Tuple[float, float], Optional[bool]]:
+    """What the two numbers of this key change by, and ``lying`` as :func:`_scaled` has it.
+
+    Args:
+        factors: of width and height.
+    """
+    width, height = factors
+    if key == 'random_size_range':  # of the height: the width follows
+        return (height, height), None
+    if node.get('crop_type') == 'absolute_range':  # the least and the most of both sides
+        return ((width * height) ** 0.5,) * 2, None
+    if is_type(node, 'BatchFixedSizePad', 'RandomCenterCropPad'):
+        return (height, width), None
+    return factors, None if key == 'crop_size' else lying
 
 
 def _scaled(value: Any, factors: Tuple[float, float], lying: Optional[bool]) -> Any:

@@ -47,13 +47,34 @@ def test_sizes_of_all_pipelines_change_in_proportion():
     assert ('random_size_range', (240, 400)) in sizes(cfg.model.data_preprocessor)
     cfg = loaded(DETR, '--image-size', 400, 1333)  # height, width: half as high
     found = sizes(cfg.train_dataloader)
-    assert ('crop_size', (192, 600)) in found
+    assert ('crop_size', (272, 424)) in found  # the least and the most of both sides
     assert any((240, 1333) in value and (400, 1333) in value for _, value in found)
     for config in (CLASSIFIER, DETECTOR):
         cfg = loaded(config, '--image-size', 96)
         assert ('scale', (96, 96)) in sizes(cfg.train_dataloader)
         assert ('scale', (96, 96)) in sizes(cfg.test_dataloader)
     assert ('scale', (0.02, 0.2)) in sizes(loaded(CLASSIFIER, '--image-size', 96).train_dataloader)
+
+
+@pytest.mark.parametrize('old, square, lying', [  # lying: 320 high, 640 wide
+    (dict(type='Resize', scale=640), (320, 320), (640, 320)),
+    (dict(type='FixScaleResize', scale=(640, 640)), (320, 320), (640, 320)),
+    (dict(type='RandomCrop', crop_size=(600, 400)), (300, 200), (600, 200)),
+    (dict(type='RandomCrop', crop_size=(384, 600), crop_type='absolute_range'), (192, 300),
+     (272, 424)),
+    (dict(type='RandomCenterCropPad', crop_size=(400, 600)), (200, 300), (200, 600)),
+    (dict(type='BatchSyncRandomResize', random_size_range=(480, 800)), (240, 400), (240, 400)),
+    (dict(type='BatchFixedSizePad', size=(640, 1280)), (320, 640), (320, 1280))])
+def test_the_order_of_a_size_is_that_of_its_transform(tmp_path, old, square, lying):
+    test = [dict(type='Resize', scale=(640, 640))]
+    path = tmp_path / 'one.py'
+    path.write_text('model = dict()\n'
+                    f'train_dataloader = dict(dataset=dict(pipeline=[{old}]))\n'
+                    f'test_dataloader = dict(dataset=dict(pipeline={test}))\n')
+    for size, expected in (((320, 320), square), ((320, 640), lying)):
+        cfg = load_config(str(path), {'image_size': size})
+        assert sizes(cfg.train_dataloader) == [(list(old)[1], expected)]
+        assert sizes(cfg.test_dataloader) == [('scale', size[::-1])]
 
 
 def test_a_size_is_refused_where_it_stands_elsewhere_too(tmp_path):
