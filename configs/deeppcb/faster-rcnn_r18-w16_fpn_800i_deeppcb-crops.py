@@ -1,7 +1,7 @@
 """Faster R-CNN with softmax on crops of DeepPCB; with ASL: --loss asl.
 
 Box AP on the 500 test images: not run.
-    python tools/train.py configs/deeppcb/faster-rcnn_r18-w16_fpn_800i_deeppcb-crops.py --data-root path/to/deeppcb/
+    asl-det train asl_det::deeppcb/faster-rcnn_r18-w16_fpn_800i_deeppcb-crops.py --data-root path/to/deeppcb/
 """
 _base_ = ['../digits/_base_/faster-rcnn_tiny.py', './_base_/deeppcb_crops.py']
 

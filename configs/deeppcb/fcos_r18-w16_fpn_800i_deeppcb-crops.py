@@ -1,7 +1,7 @@
 """FCOS with focal loss on crops of DeepPCB; with ASL: --loss asl.
 
 Box AP on the 500 test images: docs/detection_results.md (400 iterations; 800 not run).
-    python tools/train.py configs/deeppcb/fcos_r18-w16_fpn_800i_deeppcb-crops.py --data-root path/to/deeppcb/
+    asl-det train asl_det::deeppcb/fcos_r18-w16_fpn_800i_deeppcb-crops.py --data-root path/to/deeppcb/
 """
 _base_ = ['../digits/_base_/fcos_tiny.py', './_base_/deeppcb_crops.py']
 

@@ -2,6 +2,6 @@
 
 Box AP 0.762 +- 0.008 (seeds 0, 1, 2) on the validation set, with ASL 0.796 +- 0.001
 (docs/detection_results.md).
-    python tools/train.py configs/digits/faster-rcnn_r18-w16_fpn_800i_digits.py
+    asl-det train asl_det::digits/faster-rcnn_r18-w16_fpn_800i_digits.py
 """
 _base_ = ['./_base_/faster-rcnn_tiny.py', './_base_/digits_detection.py']

@@ -1,7 +1,7 @@
 """RetinaNet with the asymmetric loss on digits.
 
 Box AP 0.825 +- 0.007 (seeds 0, 1, 2) on the validation set, two CPU cores, 2 to 3 minutes.
-    python tools/train.py configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py
+    asl-det train asl_det::digits/retinanet_r18-w16_fpn_asl-800i_digits.py
 """
 _base_ = ['./retinanet_r18-w16_fpn_800i_digits.py', '../_base_/asl_heads.py']
 

@@ -4,7 +4,7 @@ One background channel more than classes; the focusing on the label does for
 the many background anchors what focal loss does with sigmoid.
 
 Box AP 0.734 (seed 0) on the validation set, two CPU cores, 4 minutes. The sigmoid form reaches 0.821.
-    python tools/train.py configs/digits/retinanet_r18-w16_fpn_asl-softmax-800i_digits.py
+    asl-det train asl_det::digits/retinanet_r18-w16_fpn_asl-softmax-800i_digits.py
 """
 _base_ = './retinanet_r18-w16_fpn_800i_digits.py'
 

@@ -1,7 +1,7 @@
 """Sparse R-CNN with focal loss on digits; with ASL: --loss asl.
 
 Box AP on the validation set: not run.
-    python tools/train.py configs/digits/sparse-rcnn_r18-w16_fpn_800i_digits.py
+    asl-det train asl_det::digits/sparse-rcnn_r18-w16_fpn_800i_digits.py
 """
 _base_ = ['./_base_/sparse-rcnn_tiny.py', './_base_/digits_detection.py']
 

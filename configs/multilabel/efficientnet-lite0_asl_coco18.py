@@ -4,7 +4,7 @@ Own data in OpenMMLab's json: copy this and _base_/coco18.py. The lower five
 stages stay as ImageNet left them; for a machine without a GPU they can be
 computed once, see the config of the same name with _cached.
 
-    python tools/train.py configs/multilabel/efficientnet-lite0_asl_coco18.py --data-root path/to/coco18/
+    asl-det train asl_det::multilabel/efficientnet-lite0_asl_coco18.py --data-root path/to/coco18/
 """
 _base_ = ['./_base_/runtime.py', './_base_/coco18.py']
 

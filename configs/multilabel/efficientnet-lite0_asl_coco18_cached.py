@@ -4,7 +4,7 @@ Augmentation is mirroring alone. mAP 0.622 +- 0.002 (seeds 0, 1, 2; cross-entrop
 validation split, two CPU cores, 3 minutes.
 
     asl-det data features configs/multilabel/efficientnet-lite0_asl_coco18.py data/coco18_features --data-root path/to/coco18/
-    python tools/train.py configs/multilabel/efficientnet-lite0_asl_coco18_cached.py --data-root path/to/coco18/
+    asl-det train asl_det::multilabel/efficientnet-lite0_asl_coco18_cached.py --data-root path/to/coco18/
 """
 _base_ = './efficientnet-lite0_asl_coco18.py'
 

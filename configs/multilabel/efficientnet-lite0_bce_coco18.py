@@ -1,6 +1,6 @@
 """The twin with binary cross-entropy, and the learning rate that suits it.
 
-    python tools/train.py configs/multilabel/efficientnet-lite0_bce_coco18.py --data-root path/to/coco18/
+    asl-det train asl_det::multilabel/efficientnet-lite0_bce_coco18.py --data-root path/to/coco18/
 """
 _base_ = './efficientnet-lite0_asl_coco18.py'
 

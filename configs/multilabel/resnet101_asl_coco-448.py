@@ -2,7 +2,7 @@
 
 Published: mAP 85.0 (CE 83.3, focal 83.8). Not run here.
 
-    python tools/train.py configs/multilabel/resnet101_asl_coco-448.py
+    asl-det train asl_det::multilabel/resnet101_asl_coco-448.py
 """
 _base_ = './tresnet-l_asl_coco-448.py'
 

@@ -1,7 +1,7 @@
 """The digits recipe with a gamma_neg that adjusts itself to a target for delta_p.
 
     asl-det data digits --preset multilabel
-    python tools/train.py configs/multilabel/resnet18-w16_asl-adaptive_digits.py
+    asl-det train asl_det::multilabel/resnet18-w16_asl-adaptive_digits.py
 """
 _base_ = './resnet18-w16_asl_digits.py'
 

@@ -2,7 +2,7 @@
 
 mAP 0.992 +- 0.001 (seeds 0, 1, 2) on the validation set, two CPU cores, 2 minutes.
     asl-det data digits --preset multilabel
-    python tools/train.py configs/multilabel/resnet18-w16_asl_digits.py
+    asl-det train asl_det::multilabel/resnet18-w16_asl_digits.py
 """
 _base_ = ['./_base_/runtime.py', './_base_/digits.py']
 

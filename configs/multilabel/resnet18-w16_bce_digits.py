@@ -1,6 +1,6 @@
 """The twin with binary cross-entropy.
 
-    python tools/train.py configs/multilabel/resnet18-w16_bce_digits.py
+    asl-det train asl_det::multilabel/resnet18-w16_bce_digits.py
 """
 _base_ = './resnet18-w16_asl_digits.py'
 

@@ -1,6 +1,6 @@
 """The twin with focal loss (without class balance, times 2).
 
-    python tools/train.py configs/multilabel/resnet18-w16_focal_digits.py
+    asl-det train asl_det::multilabel/resnet18-w16_focal_digits.py
 """
 _base_ = './resnet18-w16_asl_digits.py'
 

@@ -3,7 +3,7 @@
 Published: mAP 90.0 (github.com/Alibaba-MIIL/ML_Decoder, which differs: weights that were
 pretrained with this head, batches of 56, all 40 epochs of a 40-epoch cycle). Not run here.
 
-    python tools/train.py configs/multilabel/tresnet-l-ml-decoder_asl_coco-448.py
+    asl-det train asl_det::multilabel/tresnet-l-ml-decoder_asl_coco-448.py
 """
 _base_ = './tresnet-l_asl_coco-448.py'
 

@@ -2,7 +2,7 @@
 
 Published: mAP 65.2. Not run here.
 
-    python tools/train.py configs/multilabel/tresnet-l_asl_nus-wide-448.py
+    asl-det train asl_det::multilabel/tresnet-l_asl_nus-wide-448.py
 """
 _base_ = ['./_base_/tresnet_l.py', './_base_/nus_wide.py']
 

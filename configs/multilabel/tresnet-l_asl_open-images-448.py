@@ -2,7 +2,7 @@
 
 Published: mAP 86.3. Not run here.
 
-    python tools/train.py configs/multilabel/tresnet-l_asl_open-images-448.py
+    asl-det train asl_det::multilabel/tresnet-l_asl_open-images-448.py
 """
 _base_ = ['./_base_/tresnet_l.py', './_base_/open_images.py']
 

@@ -2,7 +2,7 @@
 
 Published: mAP 96.0 with model_name='tresnet_xl'. Not run here.
 
-    python tools/train.py configs/multilabel/tresnet-l_asl_voc07-448.py
+    asl-det train asl_det::multilabel/tresnet-l_asl_voc07-448.py
 """
 _base_ = ['./_base_/tresnet_l.py', './_base_/voc07.py']
 

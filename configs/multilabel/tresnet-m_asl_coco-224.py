@@ -2,7 +2,7 @@
 
 Published: mAP 81.8. Not run here.
 
-    python tools/train.py configs/multilabel/tresnet-m_asl_coco-224.py
+    asl-det train asl_det::multilabel/tresnet-m_asl_coco-224.py
 """
 _base_ = './tresnet-l_asl_coco-448.py'
 

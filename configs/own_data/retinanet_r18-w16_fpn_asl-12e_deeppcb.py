@@ -5,7 +5,7 @@ boards (1,500 images of 320 px, 6 classes), is github.com/tangsanli5201/DeepPCB
 converted to COCO json.
 
 Box AP 0.463 (seed 0, with the margin 0.2; not run with 0.4) on the 500 test images, two CPU cores, 7 minutes.
-    python tools/train.py configs/own_data/retinanet_r18-w16_fpn_asl-12e_deeppcb.py --data-root path/to/deeppcb/
+    asl-det train asl_det::own_data/retinanet_r18-w16_fpn_asl-12e_deeppcb.py --data-root path/to/deeppcb/
 """
 _base_ = '../digits/retinanet_r18-w16_fpn_asl-800i_digits.py'
 

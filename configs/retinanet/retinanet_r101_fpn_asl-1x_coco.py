@@ -2,7 +2,7 @@
 
 The focal-loss twin is mmdet::retinanet/retinanet_r101_fpn_1x_coco.py, box AP 38.5 as published by mmdet.
 Box AP of this config: not run here (8 GPUs x 2 images).
-    python tools/train.py configs/retinanet/retinanet_r101_fpn_asl-1x_coco.py
+    asl-det train asl_det::retinanet/retinanet_r101_fpn_asl-1x_coco.py
 """
 _base_ = './retinanet_r50_fpn_asl-1x_coco.py'
 

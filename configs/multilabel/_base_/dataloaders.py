@@ -11,5 +11,5 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(test_mode=True))
 test_dataloader = val_dataloader
-# The learning rates are for this batch, of all GPUs together: tools/train.py --auto-scale-lr.
+# The learning rates are for this batch, of all GPUs together: asl-det train --auto-scale-lr.
 auto_scale_lr = dict(enable=False, base_batch_size=128)
