@@ -42,9 +42,7 @@ class _Joining(MetaPathFinder, Loader):
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         if self.missing:
-            raise ImportError(
-                f'{spec.name} needs MMDetection, but there is no module {self.missing!r}: install '
-                'a complete stack with: pip install "asl-det[openmmlab]"', name=spec.name)
+            raise ImportError(needs(spec.name, self.missing), name=spec.name)
         with suppress(ValueError):  # another thread was here
             sys.meta_path.remove(self)
         import_module('asl_det.registered')
@@ -58,11 +56,22 @@ class _Joining(MetaPathFinder, Loader):
 
 def join() -> None:
     """Join OpenMMLab now, if it is in use, or when it will be."""
-    missing = next((part for part in PARTS if not _is_there(part)), None)
+    missing = missing_part()
     if missing is None and any(part in sys.modules for part in PARTS):
         import_module('asl_det.registered')
     else:
         sys.meta_path.insert(0, _Joining(missing))
+
+
+def missing_part() -> Optional[str]:
+    """The first part of OpenMMLab that is not installed; None where all are."""
+    return next((part for part in PARTS if not _is_there(part)), None)
+
+
+def needs(what: str, missing: str) -> str:
+    """The sentence for who uses ``what`` without a part."""
+    return (f'{what} needs MMDetection, but there is no module {missing!r}: install a complete '
+            'stack with: pip install "asl-det[openmmlab]"')
 
 
 def _is_there(name: str) -> bool:

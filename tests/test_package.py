@@ -34,6 +34,16 @@ def test_without_mmdet_one_sentence_says_what_to_install(hidden):
         f'{hidden[0]!r}: install a complete stack with: pip install "asl-det[openmmlab]"')
 
 
+@pytest.mark.parametrize('command', [['train', 'x.py'], ['data', 'digits'], ['thresholds', 'x.npz'],
+                                     ['config', 'x.py'], ['infer', 'x.pth', 'x.jpg']], ids=str)
+def test_without_mmdet_a_command_says_in_one_line_what_to_install(command):
+    result = python(HIDE.format(hidden=['mmengine', 'mmcv', 'mmdet'])
+                    + f'from asl_det.commands.main import main; main({command})')
+    assert (result.returncode, result.stderr) == (1, (
+        "error: this command needs MMDetection, but there is no module 'mmengine': install a "
+        'complete stack with: pip install "asl-det[openmmlab]"\n'))
+
+
 TORCH_ALONE = """
 import time, torch
 start = time.process_time()

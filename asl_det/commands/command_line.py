@@ -10,6 +10,7 @@ import warnings
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from asl_det.errors import PreflightError, Stopped, UserError
+from asl_det.openmmlab import missing_part, needs
 
 # mmengine 0.10 uses pkg_resources; its warning is not for our users to act on.
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
@@ -247,6 +248,11 @@ def one_line_errors(main: Callable[..., None]) -> Callable[..., None]:
             sys.stdout.flush()  # here, where a closed pipe can be told
         except UserError as error:
             sys.exit(f'error: {one_line(error)}')
+        except ImportError:
+            missing = missing_part()
+            if missing is None:
+                raise
+            sys.exit('error: ' + needs('this command', missing))
         except BrokenPipeError:  # "| head" has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(128 + signal.SIGPIPE)
