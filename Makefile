@@ -75,6 +75,7 @@ test-faults: $(VENV)/installed
 
 lint: $(VENV)/installed
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
 # Environments and builds; work_dirs/ holds trained models and stays.

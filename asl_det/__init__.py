@@ -7,6 +7,7 @@ anything of OpenMMLab is used (:mod:`asl_det.openmmlab`).
 """
 
 from importlib import import_module
+from typing import Any
 
 from asl_det import openmmlab
 from asl_det.version import __version__
@@ -16,7 +17,7 @@ __all__ = ['MODELS', '__version__', 'detection', 'losses', 'multilabel', 'traini
 openmmlab.join()
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Rooms of the package, imported when they are asked for, by their old names too."""
     if name == 'MODELS':
         return import_module('asl_det.registry').MODELS

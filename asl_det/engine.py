@@ -397,7 +397,7 @@ def _require_classifier(cfg: Config) -> None:
 
 
 def _use_thresholds(runner: Runner, thresholds: Thresholds) -> None:
-    model = unwrap(runner.model)
+    model: Any = unwrap(runner.model)
     classes = runner.test_loop.dataloader.dataset.metainfo['classes']
     model.use_thresholds(thresholds, classes, calibrate=False)
 

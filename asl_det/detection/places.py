@@ -85,7 +85,7 @@ def _walk(model: Dict[str, Any]) -> Iterator[Tuple[str, Dict[str, Any], str, Dic
 def _default_loss(head: Dict[str, Any]) -> Optional[ConfigDict]:
     """The classification loss that a head takes where its config names none."""
     kind = class_of(MODELS, head['type'])
-    parameter = arguments(kind)[0].get('loss_cls') if inspect.isclass(kind) else None
+    parameter = arguments(kind)[0].get('loss_cls') if isinstance(kind, type) else None
     default = getattr(parameter, 'default', None)
     return ConfigDict(default) if isinstance(default, dict) else None
 

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config, ConfigDict
 
@@ -82,11 +82,12 @@ def swap_losses(cfg: Config,
         raise UserError(f'--loss {loss}: the config has no model')
     places = find_losses(as_data(cfg).model)
     presets = _presets(loss)
-    chosen = [place for place in places if place.kind in where]
+    chosen = [(place, place.kind) for place in places if place.kind is not None
+              and place.kind in where]
     if not chosen:
         raise UserError(f'--loss {loss}: ' + _nothing(places, where))
-    swaps = [_replacement(place, presets[place.kind], loss, options) for place in chosen]
-    for place, swap in zip(chosen, swaps, strict=True):
+    swaps = [_replacement(place, kind, presets[kind], loss, options) for place, kind in chosen]
+    for (place, _), swap in zip(chosen, swaps, strict=True):
         place.head[place.key] = ConfigDict(swap.new)
     _set_hooks(cfg, swaps)
     return swaps
@@ -163,7 +164,8 @@ def _presets(loss: str) -> Dict[str, Preset]:
     return dict.fromkeys(KINDS, preset)
 
 
-def _replacement(place: Place, preset: Preset, loss: str, options: Dict[str, Any]) -> Replacement:
+def _replacement(place: Place, kind: str, preset: Preset, loss: str,
+                 options: Dict[str, Any]) -> Replacement:
     new = dict(preset, type=_our_type(preset['type']))
     known = arguments(MODELS.get(new['type']))[0]
     kept = {key: place.loss[key] for key in KEPT if key in place.loss}
@@ -190,7 +192,7 @@ def _replacement(place: Place, preset: Preset, loss: str, options: Dict[str, Any
     _check_contract(place, new, loss)
     if prior is not None and PRIOR not in options:
         prior = prior_over(new['clip'])
-    return Replacement(place.path, place.kind, dict(place.loss), new, prior, rise)
+    return Replacement(place.path, kind, dict(place.loss), new, prior, rise)
 
 
 def _check_contract(place: Place, new: Dict[str, Any], loss: str) -> None:
@@ -261,7 +263,7 @@ def _is_ours(kind: str) -> bool:
     return issubclass(MODELS.get(kind), AsymmetricLoss)
 
 
-def _nearest(word: str, known: Sequence[str], show: Optional[Sequence[str]] = None) -> str:
+def _nearest(word: str, known: Collection[str], show: Optional[Sequence[str]] = None) -> str:
     near = difflib.get_close_matches(word, known, 1, 0.5)
     return (f'did you mean {near[0]}? ' if near else '') + 'known: ' + ', '.join(show or known)
 

@@ -154,16 +154,15 @@ def _head(weights: Dict[str, Tensor], source: str) -> Tuple[Dict[str, Any], str]
 
 def _class_names(content: Dict[str, Any], given: Optional[Sequence[str]], count: int,
                  source: str) -> Tuple[str, ...]:
-    said = content.get('num_classes')
+    said, table = content.get('num_classes'), content.get('idx_to_class')
     if said is not None and int(said) != count:
         raise UserError(f'checkpoint {source} says num_classes={said}, but its head has {count}')
-    table = content.get('idx_to_class')
     if given is None and table is None:
         raise UserError(f'checkpoint {source} has no idx_to_class: give the names of its {count} '
                         'classes in order with --classes FILE, one a line')
     if given is None:
         try:
-            numbered = {int(key): str(name) for key, name in dict(table).items()}
+            numbered = {int(key): str(name) for key, name in dict(table or {}).items()}
         except (TypeError, ValueError):
             numbered = {}
         if sorted(numbered) != list(range(count)):

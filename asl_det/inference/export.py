@@ -68,11 +68,13 @@ class DetectorNetwork(nn.Module):
     """
 
     outputs = ('boxes', 'scores')
+    model: Any
+    priors: Tensor
 
-    def __init__(self, model: nn.Module, size: Tuple[int, int], logits: bool) -> None:
+    def __init__(self, model: Any, size: Sequence[int], logits: bool) -> None:
         from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
         super().__init__()
-        head = getattr(model, 'bbox_head', None)
+        head: Any = getattr(model, 'bbox_head', None)
         shared = ('predict_by_feat', '_predict_by_feat_single')
         if not isinstance(head, BaseDenseHead) or not all(
                 getattr(type(head), name) is getattr(BaseDenseHead, name) for name in shared):
@@ -111,6 +113,9 @@ class DetectorNetwork(nn.Module):
         return decoded.reshape(boxes.size(0), -1, 4), scores
 
 
+Network = Union[ClassifierNetwork, DetectorNetwork]
+
+
 def _one_list(levels: List[Tensor], channels: int) -> Tensor:
     """Maps ``(N, A * channels, h, w)`` of all levels to ``(N, P, channels)``."""
     return torch.cat([m.permute(0, 2, 3, 1).reshape(m.size(0), -1, channels) for m in levels], 1)
@@ -144,9 +149,10 @@ def preprocessing(cfg: Config, model: nn.Module, size: Optional[Tuple[int, int]]
         raise UserError('the file says how a picture is resized and normalised, but the test '
                         f'pipeline has {", ".join(map(type_name, change))}: expected one '
                         'Resize with scale at most')
-    resize = dict(dict(interpolation='bilinear', backend='cv2', keep_ratio=False), **change[0]) \
-        if change else dict(interpolation=None, backend='cv2', keep_ratio=False, scale=None)
-    normalise = model.data_preprocessor
+    resize: Dict[str, Any] = dict(interpolation=None, backend='cv2', keep_ratio=False, scale=None)
+    if change:
+        resize = {**resize, 'interpolation': 'bilinear', **change[0]}
+    normalise: Any = model.data_preprocessor
     if size is None:
         if not change:
             raise UserError('the test pipeline does not resize: give the size of the pictures with '
@@ -154,7 +160,7 @@ def preprocessing(cfg: Config, model: nn.Module, size: Optional[Tuple[int, int]]
         scale = resize['scale']
         width, height = (scale, scale) if isinstance(scale, int) else scale
         divisor = getattr(normalise, 'pad_size_divisor', 1) if resize['keep_ratio'] else 1
-        size = tuple(-(-v // divisor) * divisor for v in (height, width))
+        size = -(-height // divisor) * divisor, -(-width // divisor) * divisor
     enabled = getattr(normalise, '_enable_normalize', False)
     flipped = getattr(normalise, '_channel_conversion', False)
     return dict(
@@ -206,6 +212,7 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
     model = model.cpu().eval()
     picture = preprocessing(cfg, model, size)
     thresholds = thresholds or Thresholds(0.5)
+    network: Network
     if isinstance(model, MultiLabelClassifier):
         task, network = 'multi-label', ClassifierNetwork(model, thresholds, classes, logits)
     else:
@@ -224,7 +231,7 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
         return _compare(network, session, picture['size'])
 
 
-def _program(network: nn.Module, size: List[int]) -> Any:
+def _program(network: Network, size: List[int]) -> Any:
     example = torch.zeros(2, 3, *size)
     batch = torch.export.Dim('batch', min=1)
     try:
@@ -240,7 +247,7 @@ def _program(network: nn.Module, size: List[int]) -> Any:
                         f'{type(error).__name__}: {reason[0][:200]}') from error
 
 
-def _compare(network: nn.Module, session: Any, size: List[int]) -> Dict[str, float]:
+def _compare(network: Network, session: Any, size: List[int]) -> Dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     differences = dict.fromkeys(network.outputs, 0.0)
     for batch in (1, 3):

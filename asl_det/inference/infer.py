@@ -162,11 +162,13 @@ class _Run:
         if not drawn or (target.exists() and target.stat().st_mtime_ns
                          >= max(p.stat().st_mtime_ns for p in drawn)):
             return
-        height, width = cv2.imread(str(drawn[0])).shape[:2]
+        first: Any = cv2.imread(str(drawn[0]))
+        height, width = first.shape[:2]
         partial = target.with_name(f'{target.stem}.partial.mp4')
-        video = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*'mp4v'),
+        video = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*'mp4v'),
                                 video_facts(picture)[1], (width, height))
         for path in sorted(drawn):
-            video.write(cv2.imread(str(path)))
+            frame: Any = cv2.imread(str(path))
+            video.write(frame)
         video.release()
         partial.replace(target)

@@ -125,7 +125,7 @@ class AdaptiveGamma(nn.Module):
             return self.gamma_neg
         if not self.gamma_neg.is_cuda:
             return float(self.gamma_neg)
-        if self._copied is not None:
+        if self._copied is not None and self._copy is not None:
             self._copied.synchronize()  # of a step that lies a forward pass behind
             self._on_host, self._copy, self._copied = float(self._copy), None, None
         return self._on_host

@@ -19,7 +19,7 @@ from asl_det.losses.arguments import (
 from asl_det.losses.functional import probability_to_logit
 from asl_det.losses.one_pass import IMPLEMENTATIONS, reduced_loss, warn_once
 from asl_det.losses.targets import (
-    Target,
+    Values,
     check_probabilities,
     codes_absent_as_unknown,
     fit_target,
@@ -41,8 +41,9 @@ class Loss(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> 'Loss':
         kept = self.class_weight
         super()._apply(fn, *args, **kwargs)
-        if kept is not None and self.class_weight.dtype != kept.dtype:
-            self.class_weight = kept.to(self.class_weight.device)  # .half() takes no digits
+        moved = self.class_weight
+        if kept is not None and moved is not None and moved.dtype != kept.dtype:
+            self.class_weight = kept.to(moved.device)  # .half() takes no digits
         return self
 
     def __prepare_scriptable__(self) -> NoReturn:
@@ -179,8 +180,8 @@ class AsymmetricLoss(Loss):
 
     def forward(self,
                 pred: Tensor,
-                target: Target,
-                weight: Optional[Tensor] = None,
+                target: Values,
+                weight: Optional[Values] = None,
                 avg_factor: Union[float, Tensor, None] = None,
                 reduction_override: Optional[str] = None) -> Tensor:
         """The loss of a batch, in float32 (float64 for float64 logits).
@@ -240,7 +241,7 @@ class AsymmetricLoss(Loss):
                 factor = (avg_factor.detach() + EPS).reciprocal()
             else:
                 scale = scale / (float(avg_factor) + EPS)
-        adapts = self.adaptive is not None and self.training and torch.is_grad_enabled()
+        adaptive = self.adaptive if self.training and torch.is_grad_enabled() else None
         shape = pred.shape
         logits, batch = flatten(pred, target, weight)
         if self.class_weight is not None:
@@ -250,11 +251,11 @@ class AsymmetricLoss(Loss):
             Settings(self.gamma_pos, self.gamma_neg, self.clip, self.alpha,
                      self.disable_torch_grad_focal_loss, self.ignore_index, scale),
             impl=self.impl, reduction=reduction, check=check,
-            want_statistics=self.want_statistics or adapts)
+            want_statistics=self.want_statistics or adaptive is not None)
         if self.want_statistics:
             self.statistics = statistics
-        if adapts:
-            self.adaptive.observe(statistics, loss)
+        if adaptive is not None and statistics is not None:
+            adaptive.observe(statistics, loss)
         return loss.reshape(shape) if reduction == 'none' else loss
 
     def _look_for_absent(self, target: Tensor) -> None:

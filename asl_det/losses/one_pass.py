@@ -13,8 +13,7 @@ gradient. Backends, all with one signature:
 import functools
 import importlib
 import warnings
-from types import ModuleType
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -142,8 +141,8 @@ class _OnePass(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits: Tensor, batch: Batch, settings: Settings, plan: _Plan
-                ) -> Tuple[Tensor, Optional[Statistics]]:
+    def forward(ctx: Any, logits: Tensor, batch: Batch, settings: Settings, plan: _Plan
+                ) -> Tuple[Optional[Tensor], Optional[Statistics]]:
         entries = plan.reduction == 'none'
         now = plan.wants_grad and not entries and logits.dtype == wide_dtype(logits.dtype)
         result = run(plan.backend, logits, batch, settings, want_values=entries, want_grad=now,
@@ -156,11 +155,13 @@ class _OnePass(torch.autograd.Function):
         ctx.correction = result.correction
         if entries:
             return result.values, result.statistics
+        assert result.loss is not None  # asked for
         return result.loss.to(wide_dtype(logits.dtype)), result.statistics
 
     @staticmethod
-    def backward(ctx, upstream: Tensor, _: None) -> Tuple[Optional[Tensor], ...]:
-        plan = ctx.plan
+    def backward(ctx: Any, upstream: Tensor, _: None) -> Tuple[Optional[Tensor], ...]:
+        plan: _Plan = ctx.plan
+        grad: Optional[Tensor]
         if torch.is_grad_enabled():
             grad = _differentiable_gradient(ctx, upstream)
         elif plan.reduction == 'none':
@@ -172,14 +173,14 @@ class _OnePass(torch.autograd.Function):
         return grad, None, None, None
 
 
-def _scaled_gradient(ctx, upstream: Tensor) -> Tensor:
+def _scaled_gradient(ctx: Any, upstream: Tensor) -> Optional[Tensor]:
     """The gradient of a sum times a factor, without waiting for a GPU."""
     backend, correction = ctx.plan.backend, ctx.correction
     on_host = upstream.device.type == 'cpu' and backend != 'triton'
     grad, ctx.grad = ctx.grad, None
     if grad is not None and backend == 'triton':
         return _backend(backend).scale_(grad, upstream, correction)
-    factor = upstream.item() if on_host else upstream
+    factor: Any = upstream.item() if on_host else upstream
     if isinstance(correction, Tensor) or correction != 1:
         factor = factor * correction
     if grad is None:  # half precision, or a second pass through a retained graph
@@ -195,7 +196,7 @@ def _scaled_gradient(ctx, upstream: Tensor) -> Tensor:
     return grad
 
 
-def _differentiable_gradient(ctx, upstream: Tensor) -> Tensor:
+def _differentiable_gradient(ctx: Any, upstream: Tensor) -> Tensor:
     """The gradient as autograd finds it, for create_graph=True."""
     if not ctx.plan.second_derivative:
         raise RuntimeError("this path gives no second derivative (create_graph=True): use "
@@ -242,7 +243,7 @@ def _triton_problem(dtype: torch.dtype, device: torch.device) -> Optional[str]:
 
 
 @functools.lru_cache(maxsize=None)
-def _backend(name: str) -> Optional[ModuleType]:
+def _backend(name: str) -> Any:
     """The module of a backend, or None where what it is made of is missing."""
     try:  # when it is asked for: Triton is heavy, and not everywhere
         return importlib.import_module(f'asl_det.losses.backends.{name}')

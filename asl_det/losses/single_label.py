@@ -15,7 +15,7 @@ from asl_det.losses.arguments import (
     require_reduction,
 )
 from asl_det.losses.module import EPS, Loss
-from asl_det.losses.targets import as_tensor, check_weight, is_index, require_tensor
+from asl_det.losses.targets import Values, as_tensor, check_weight, is_index, require_tensor
 from asl_det.losses.types import is_traced, is_watched, wide_dtype
 
 
@@ -77,7 +77,7 @@ class AsymmetricLossSingleLabel(Loss):
         self.ignore_index = ignore_index
         self.register_buffer('class_weight', class_weights(class_weight), persistent=False)
 
-    def forward(self, pred: Tensor, target: Tensor, weight: Optional[Tensor] = None,
+    def forward(self, pred: Tensor, target: Values, weight: Optional[Values] = None,
                 avg_factor: Union[float, Tensor, None] = None,
                 reduction_override: Optional[str] = None, **kwargs: object) -> Tensor:
         """The loss of a batch, in float32 or better.

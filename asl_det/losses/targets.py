@@ -3,7 +3,7 @@
 import math
 import os
 from numbers import Real
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,14 @@ except ModuleNotFoundError:  # torch does without, and then nobody has an array
 else:
     ARRAYS = (np.ndarray, np.generic)
 
-Target = Union[Tensor, Tuple[Tensor, Tensor]]
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+# What becomes a tensor or, as a target, two: sequences hold numbers, others of them, or the pair.
+Values = Union[Tensor, 'ndarray', Sequence[Any]]
 
 
-def fit_target(target: Target, pred: Tensor, ignore_index: int, check: bool) -> Tensor:
+def fit_target(target: Values, pred: Tensor, ignore_index: int, check: bool) -> Tensor:
     """Class indices ``(N,)`` or dense targets of the shape of ``pred``.
 
     Args:
@@ -127,7 +131,7 @@ def is_integer(target: Tensor) -> bool:
     return not target.is_floating_point() and target.dtype != torch.bool
 
 
-def fit_weight(weight: Tensor, pred: Tensor, check: bool) -> Tensor:
+def fit_weight(weight: Values, pred: Tensor, check: bool) -> Tensor:
     """``weight`` as a shape that broadcasts against ``pred (..., C)`` without repeating it.
 
     Args:
@@ -165,7 +169,7 @@ def flatten(pred: Tensor, target: Tensor, weight: Optional[Tensor]) -> Tuple[Ten
         target = target.reshape(rows) if target.dim() < pred.dim() else target.reshape(rows, cols)
         pred = pred.reshape(rows, cols)
         weight = None if weight is None else weight.reshape(rows, 1 if per_row else cols)
-    if per_row and cols > 1:
+    if weight is not None and per_row and cols > 1:
         return pred, Batch(target, row_weight=weight.squeeze(1))
     return pred, Batch(target, entry_weight=weight)
 
@@ -259,7 +263,7 @@ def check_probabilities(pred: Tensor) -> None:
                          'probabilities: expected 0 to 1, or logits with activated=False')
 
 
-def as_tensor(name: str, value: object, pred: Tensor) -> Tensor:
+def as_tensor(name: str, value: Any, pred: Tensor) -> Tensor:
     """A tensor of real numbers on the device of ``pred``, of a numpy array or a list too."""
     is_array = isinstance(value, ARRAYS)
     if is_array and np.ma.is_masked(value):

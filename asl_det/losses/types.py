@@ -3,7 +3,7 @@
 import functools
 import math
 import struct
-from typing import NamedTuple, Optional, Tuple, Union
+from typing import Any, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -42,9 +42,10 @@ class Batch(NamedTuple):
 
     def rows(self, rows: slice) -> 'Batch':
         """The part of some rows."""
-        return self._replace(**{
-            name: None if getattr(self, name) is None else getattr(self, name)[rows]
-            for name in ('targets', 'row_weight', 'entry_weight')})
+        return self._replace(
+            targets=self.targets[rows],
+            row_weight=None if self.row_weight is None else self.row_weight[rows],
+            entry_weight=None if self.entry_weight is None else self.entry_weight[rows])
 
 
 class Statistics(NamedTuple):
@@ -103,7 +104,7 @@ def sum_dtype(device: torch.device) -> torch.dtype:
 
 def is_compiling() -> bool:
     """Whether torch.compile traces this call."""
-    compiler = getattr(torch, 'compiler', None)  # is_compiling is there since torch 2.1
+    compiler: Any = getattr(torch, 'compiler', None)  # is_compiling is there since torch 2.1
     return hasattr(compiler, 'is_compiling') and compiler.is_compiling()
 
 

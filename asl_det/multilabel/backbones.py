@@ -29,6 +29,11 @@ class Backbone(BaseModule):
             if it has several or none.
     """
 
+    model: Any
+    num_features: int
+    pooled: bool
+    classifier: Optional[str]
+
     def _prepare(self, checkpoint: Optional[str], match: str, freeze: Sequence[str],
                  skip: Sequence[str], norm_eval: bool) -> None:
         if match not in ('name', 'order'):
@@ -72,7 +77,8 @@ class Backbone(BaseModule):
             used = {name: weights[k] for name, k in zip(names, given, strict=False)}
             rest = given[len(names):]
         else:
-            used, rest = self.split(weights)
+            used, others = self.split(weights)
+            rest = list(others)
         load_weights(self.model, used, checkpoint, take='all', not_used=rest,
                      hint=f'give weights of this network (match={match!r})')
 

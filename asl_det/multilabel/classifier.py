@@ -174,7 +174,7 @@ def _checked(threshold: Any, classes: Optional[int]) -> Union[float, List[float]
     return [probability(t, f'model.threshold[{i}]') for i, t in enumerate(threshold)]
 
 
-def _class(config: Dict[str, Any]) -> Optional[type]:
+def _class(config: Dict[str, Any]) -> Any:
     return class_of(MODELS, config['type'])
 
 

@@ -64,16 +64,17 @@ class KeptImages:
         self._rest: List[Tuple[int, str]] = []
 
     def append(self, image: Kept) -> None:
-        for values, ends, part in zip(self._values, self._ends, image, strict=False):
+        *parts, num_classes, img_path = image
+        for values, ends, part in zip(self._values, self._ends, parts, strict=True):
             values.frombytes(part.astype(values.typecode).tobytes())
             ends.append(len(values))
-        self._rest.append(image[len(self._values):])
+        self._rest.append((num_classes, img_path))
 
     def images(self) -> List[Kept]:
         """All of them; their arrays are views."""
         values = [np.frombuffer(v, v.typecode) for v in self._values]
-        return [Kept(*(v[e[i]:e[i + 1]] for v, e in zip(values, self._ends, strict=True)), *rest)
-                for i, rest in enumerate(self._rest)]
+        return [Kept._make([*(v[e[i]:e[i + 1]] for v, e in zip(values, self._ends, strict=True)),
+                            *rest]) for i, rest in enumerate(self._rest)]
 
 
 def kept(scores: np.ndarray, targets: np.ndarray, predicted: np.ndarray, k: int,

@@ -96,7 +96,7 @@ class MultiLabelMetric(BaseMetric):
     def dataset_meta(self, dataset_meta: Optional[Dict[str, Any]]) -> None:
         """The Runner sets it before a training starts."""
         self._dataset_meta = dataset_meta
-        if (dataset_meta or {}).get('classes'):
+        if dataset_meta and dataset_meta.get('classes'):
             self._fit_topk(len(dataset_meta['classes']))
 
     def _fit_topk(self, num_classes: int) -> None:

@@ -1,6 +1,6 @@
 """The closed form in torch: any device and dtype, no compiler."""
 
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,13 @@ def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: b
              want_grad: bool, want_loss: bool, want_statistics: bool, mean: bool,
              upstream: Optional[Tensor]) -> Result:
     """See :func:`asl_det.losses.one_pass.run`."""
-    kwargs = dict(device=logits.device)
-    values = torch.empty(logits.shape, dtype=wide_dtype(logits.dtype), **kwargs) \
-        if want_values else None
-    grad = torch.empty(logits.shape, dtype=logits.dtype, **kwargs) if want_grad else None
+    device, wide = logits.device, wide_dtype(logits.dtype)
+    values = torch.empty(logits.shape, dtype=wide, device=device) if want_values else None
+    grad = torch.empty(logits.shape, dtype=logits.dtype, device=device) if want_grad else None
     step = logits.size(0)  # an accelerator wants few large operations
     if logits.device.type == 'cpu':
         step = max(1, CHUNK // logits.size(1))
-    total = None
+    total: Optional[_Sums] = None
     for begin in range(0, logits.size(0), step):
         rows = slice(begin, begin + step)
         part = _chunk(logits[rows], batch.rows(rows), settings,
@@ -32,6 +31,7 @@ def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: b
                       None if grad is None else grad[rows], want_statistics,
                       None if upstream is None else upstream[rows])
         total = part if total is None else _join(total, part)
+    assert total is not None  # no batch here is empty
     correction = logits.numel() / total.known.clamp(min=1) if mean else 1.0
     return Result(total.loss * correction, correction, -1, values, grad, total.statistics)
 
@@ -55,7 +55,7 @@ class _Sums(NamedTuple):
 
 def _join(a: _Sums, b: _Sums) -> _Sums:
     statistics = None
-    if a.statistics is not None:
+    if a.statistics is not None and b.statistics is not None:
         statistics = Statistics(*map(torch.add, a.statistics, b.statistics))
     return _Sums(a.loss + b.loss, a.known + b.known, statistics)
 
@@ -98,12 +98,13 @@ def _mix(y: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return torch.where(y == 0, negative, torch.where(y == 1, positive, mixed))
 
 
-def _branch(x: Tensor, gamma: float, clip: float, constant_focus: bool) -> Tuple[Tensor, Tensor]:
+def _branch(x: Tensor, gamma: Union[float, Tensor], clip: float,
+            constant_focus: bool) -> Tuple[Tensor, Tensor]:
     """Negative branch and its derivative; the positive one is its mirror image."""
     q = torch.sigmoid(-x)
     if clip == 0:
         cost = F.softplus(x, threshold=80)
-        weight = 1.0
+        weight: Union[float, Tensor] = 1.0
         if gamma > 0:
             weight = torch.exp(-gamma * F.softplus(-x, threshold=80))
         p = torch.sigmoid(x)

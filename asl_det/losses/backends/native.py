@@ -33,10 +33,9 @@ class Unavailable(RuntimeError):
 
 
 class _Params(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_float) for name in (
+    _fields_ = [*((name, ctypes.c_float) for name in (
         'gamma_pos', 'gamma_neg', 'scale_pos', 'scale_neg', 'clip', 'rest', 'odds', 'threshold',
-        'threshold_low', 'under')] + [('constant_focus', ctypes.c_int32),
-                                      ('ignore', ctypes.c_int64)]
+        'threshold_low', 'under')), ('constant_focus', ctypes.c_int32), ('ignore', ctypes.c_int64)]
 
 
 class _Matrix(ctypes.Structure):
@@ -45,16 +44,17 @@ class _Matrix(ctypes.Structure):
 
 
 class _Call(ctypes.Structure):
-    _fields_ = [('rows', ctypes.c_int64), ('cols', ctypes.c_int64)] + \
-        [(name, _Matrix) for name in ('logits', 'dense', 'entry_weight', 'upstream')] + \
-        [(name, ctypes.c_void_p) for name in (
-            'labels', 'row_weight', 'col_weight', 'values', 'grad')] + \
-        [('want_stats', ctypes.c_int64), ('params', ctypes.POINTER(_Params))]
+    _fields_ = [('rows', ctypes.c_int64), ('cols', ctypes.c_int64),
+                *((name, _Matrix) for name in ('logits', 'dense', 'entry_weight', 'upstream')),
+                *((name, ctypes.c_void_p) for name in (
+                    'labels', 'row_weight', 'col_weight', 'values', 'grad')),
+                ('want_stats', ctypes.c_int64), ('params', ctypes.POINTER(_Params))]
 
 
 class _Sums(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_double) for name in ('loss', 'p_pos', 'p_neg')] + \
-        [(name, ctypes.c_int64) for name in ('n_pos', 'n_neg', 'n_under', 'known', 'bad')]
+    _fields_ = [*((name, ctypes.c_double) for name in ('loss', 'p_pos', 'p_neg')),
+                *((name, ctypes.c_int64) for name in (
+                    'n_pos', 'n_neg', 'n_under', 'known', 'bad'))]
 
 
 ABSENT = _Matrix()
@@ -145,10 +145,9 @@ def one_pass(logits: Tensor, batch: Batch, settings: Settings, *, want_values: b
         dense = _readable(batch.targets)
     row_weight, col_weight = (None if w is None else w.float().contiguous()
                               for w in (batch.row_weight, batch.col_weight))
-    logits, entry_weight, upstream = map(_readable, (logits, batch.entry_weight, upstream))
-    cpu = dict(device='cpu')
-    values = torch.empty(rows, cols, dtype=torch.float32, **cpu) if want_values else None
-    grad = torch.empty(rows, cols, dtype=logits.dtype, **cpu) if want_grad else None
+    entry_weight, upstream = map(_readable, (batch.entry_weight, upstream))
+    values = torch.empty(rows, cols, dtype=torch.float32, device='cpu') if want_values else None
+    grad = torch.empty(rows, cols, dtype=logits.dtype, device='cpu') if want_grad else None
     params = _params(settings)
     call = _Call(rows, cols, _matrix(logits), _matrix(dense), _matrix(entry_weight),
                  _matrix(upstream), _pointer(labels), _pointer(row_weight), _pointer(col_weight),

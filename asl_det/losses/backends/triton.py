@@ -63,17 +63,18 @@ def prepare(logits: Tensor, batch: Batch, settings: Settings, *, want_values: bo
             mean: bool = False, upstream: Optional[Tensor] = None) -> Tuple[Launch, Result]:
     """The launch that computes a pass, and where its result is going to be."""
     x, s, entries = logits.contiguous(), settings, logits.numel()
-    kwargs = dict(device=x.device)
-    values = torch.empty(x.shape, dtype=torch.float32, **kwargs) if want_values else None
-    grad = torch.empty(x.shape, dtype=x.dtype, **kwargs) if want_grad else None
+    values = torch.empty(x.shape, dtype=torch.float32, device=x.device) if want_values else None
+    grad = torch.empty(x.shape, dtype=x.dtype, device=x.device) if want_grad else None
     small = entries <= SMALL
     unit = BLOCK if small else LARGEST_BLOCK
     span = unit * min(triton.cdiv(entries, unit * PROGRAMS), LARGEST_SPAN // unit)
     programs = triton.cdiv(entries, span)
-    loss = sums = done = None
+    loss = done = None
+    sums: Any = None
     if want_loss:  # the loss apart from the sums: it may be kept, and changed in place
-        loss = torch.empty((), dtype=torch.float32, **kwargs)
-        sums = torch.empty(1 + programs, kernels.SUMS.value, dtype=torch.float64, **kwargs)
+        loss = torch.empty((), dtype=torch.float32, device=x.device)
+        sums = torch.empty(1 + programs, kernels.SUMS.value, dtype=torch.float64,
+                           device=x.device)
         done = _done(x.device, _stream(x.device))
     beside = [None if w is None else w.contiguous() for w in (
         batch.row_weight, batch.col_weight, batch.entry_weight, upstream, batch.factor)]
@@ -101,10 +102,10 @@ def start(launch: Launch) -> None:
 
 def scale_(grad: Tensor, factor: Tensor, correction: Union[float, Tensor] = 1.0) -> Tensor:
     """Multiply a contiguous ``grad`` in place by 0-dim numbers; no traffic where that is by 1."""
-    correction = correction if isinstance(correction, Tensor) else None  # numbers are 1
     block = LARGEST_BLOCK
     start(Launch(kernels.scale_kernel, min(triton.cdiv(grad.numel(), block), PROGRAMS),
-                 (grad, factor, correction, grad.numel()), dict(BLOCK=block)))
+                 (grad, factor, correction if isinstance(correction, Tensor) else None,  # else 1
+                  grad.numel()), dict(BLOCK=block)))
     return grad
 
 
@@ -135,6 +136,6 @@ def problem(device: torch.device) -> Optional[str]:
     return None
 
 
-def _integer(gamma: float) -> int:
+def _integer(gamma: Union[float, Tensor]) -> int:
     """The exponent if the kernel multiplies it out, else -1."""
     return int(gamma) if gamma in INTEGER_GAMMAS else -1

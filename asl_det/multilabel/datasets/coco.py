@@ -1,6 +1,6 @@
 import contextlib
 import io
-from typing import Any, List
+from typing import Any, List, Set
 
 from pycocotools.coco import COCO
 
@@ -68,9 +68,13 @@ class CocoMultiLabelDataset(MultiLabelDataset):
             annotations = coco.imgToAnns.get(image['id'], [])
             if not annotations and not self.keep_empty:
                 continue
-            single = {index[a['category_id']] for a in annotations if not a.get('iscrowd')}
-            crowd = {index[a['category_id']] for a in annotations if a.get('iscrowd')}
+            single: Set[int] = set()
+            crowd: Set[int] = set()
+            for a in annotations:
+                label = index[a['category_id']]
+                if label is not None:
+                    (crowd if a.get('iscrowd') else single).add(label)
             positives = single | crowd if self.crowd == 'positive' else single
             unknown = crowd - single if self.crowd == 'unknown' else set()
-            records.add(at, name, self._record(name, positives - {None}, unknown=unknown - {None}))
+            records.add(at, name, self._record(name, positives, unknown=unknown))
         return records.all()

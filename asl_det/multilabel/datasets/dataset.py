@@ -184,9 +184,9 @@ class MultiLabelDataset(BaseDataset):
     def _load_metainfo(cls, metainfo: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         classes = (metainfo or {}).get('classes')
         if isinstance(classes, str) and Path(classes).is_file():
-            metainfo = dict(metainfo, classes=read_lines(classes))
+            metainfo = dict(metainfo or {}, classes=read_lines(classes))
         elif isinstance(classes, Mapping):
-            metainfo = dict(metainfo, classes=class_names(classes, 'metainfo.classes'))
+            metainfo = dict(metainfo or {}, classes=class_names(classes, 'metainfo.classes'))
         return super()._load_metainfo(metainfo)
 
     @property
@@ -362,7 +362,7 @@ def decodes(path: str, loader: Optional[LoadImageFromFile] = None) -> bool:
         return False
 
 
-def shorten(names: Sequence[str], most: int = 8) -> str:
+def shorten(names: Sequence[Any], most: int = 8) -> str:
     """The first names of a list, and how many there are."""
     names = list(names)
     text = ', '.join(map(str, names[:most]))

@@ -100,8 +100,8 @@ class OpenImagesMultiLabelDataset(MultiLabelDataset):
         """Records of the verified labels, by the rules of the arguments."""
         records = []
         count, example = 0, ''
-        for image, (positives, negatives) in images.items():
-            positives, negatives = set(positives), set(negatives)
+        for image, (present, absent) in images.items():
+            positives, negatives = set(present), set(absent)
             both = positives & negatives
             if both:
                 count += len(both)
@@ -145,7 +145,8 @@ class OpenImagesMultiLabelDataset(MultiLabelDataset):
             self._set_classes(None, how)
         # Some names belong to two machine ids; those keep the id in the name.
         count = Counter(names.values())
-        found = [f'{names[i]} ({i})' if count[names.get(i)] > 1 else names.get(i, i) for i in ids]
+        named = [(names.get(i, i), i) for i in ids]
+        found = [f'{name} ({i})' if count[name] > 1 else name for name, i in named]
         self._metainfo['classes'] = None
         self._set_classes(found, how)
         return {machine_id: i for i, machine_id in enumerate(ids)}, ids

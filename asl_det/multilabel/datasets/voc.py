@@ -2,7 +2,7 @@ import os
 import re
 from collections import defaultdict
 from pathlib import Path, PureWindowsPath
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Set
 from xml.etree import ElementTree
 
 from PIL import Image
@@ -83,7 +83,8 @@ class VOCMultiLabelDataset(MultiLabelDataset):
             raise UserError(f'{path} does not exist, but {self.ann_file} lists {name}') from None
         except ElementTree.ParseError as error:
             raise UserError(f'{path} is no XML: {error}') from error
-        clear, difficult = set(), set()
+        clear: Set[int] = set()
+        difficult: Set[int] = set()
         for thing in root.iter('object'):
             label = self._label((thing.findtext('name') or '').strip(), str(path))
             (difficult if thing.findtext('difficult', '0').strip() == '1' else clear).add(label)
@@ -96,10 +97,10 @@ class VOCMultiLabelDataset(MultiLabelDataset):
     def _file(name: str, stated: str, images: Dict[str, List[str]], where: str) -> str:
         """The image file of a name; ``stated`` may be of another folder, name or system."""
         files = sorted(images.get(name, ()))
-        stated = PureWindowsPath(stated.strip())
+        said = PureWindowsPath(stated.strip())
         if not files:
-            return name + (stated.suffix or '.jpg')
-        if len(files) > 1 and stated.name not in files:
+            return name + (said.suffix or '.jpg')
+        if len(files) > 1 and said.name not in files:
             raise UserError(f'{where}: the image may be any of {", ".join(files)}: keep one of '
                             'them, or state one as <filename>')
-        return stated.name if stated.name in files else files[0]
+        return said.name if said.name in files else files[0]
