@@ -35,7 +35,7 @@ from asl_det.preflight.checks import require
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.resume import run_seed
 from asl_det.preflight.run import Run
-from asl_det.registry import MODELS, class_of, type_name
+from asl_det.registry import MODELS, class_of, is_type, type_name
 from asl_det.training import hooks
 from asl_det.training.processes import decided_by_main, join_processes
 from asl_det.training.run_folder import FINISHED, Start, choose_start
@@ -345,6 +345,10 @@ def test(cfg: Config,
         drawing = dict(default.get('visualization', dict(type='DetVisualizationHook')), draw=True,
                        test_out_dir=os.path.abspath(show_dir))
         cfg.default_hooks = dict(default, visualization=drawing)
+        shown = cfg.get('visualizer') or {}
+        if is_type(shown, 'DetLocalVisualizer') and not set(shown) - {'type', 'name',
+                                                                      'vis_backends'}:
+            cfg.visualizer = dict(shown, type='BoxVisualizer')  # nothing is set that ours lacks
     if out is not None:
         out = Path(out)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 registries, and adds what an OpenMMLab installation without compiled operators lacks."""
 
 import logging
+from importlib import import_module
 
 from asl_det import compat
 
@@ -23,6 +24,11 @@ from asl_det.registry import MODELS, register  # noqa: E402
 
 for loss in (AsymmetricLoss, AsymmetricLossSingleLabel, RoIAsymmetricLoss):
     register(MODELS)(loss)
+
+# Imported with mmdet's own, when the first visualizer is asked for: it brings matplotlib.
+mmdet.registry.VISUALIZERS._locations.append('asl_det.analysis.visualizer')
+if mmdet.registry.VISUALIZERS._imported:
+    import_module('asl_det.analysis.visualizer')
 
 # asl_det::folder/name.py: mmengine looks for asl_det/config/.mim/configs/folder/name.py, and what a
 # _base_ of that name holds it builds in a scope of that name, where everything of mmdet's is found.

@@ -16,11 +16,12 @@ from mmdet.registry import (
     PARAM_SCHEDULERS,
     TASK_UTILS,
     TRANSFORMS,
+    VISUALIZERS,
 )
 from mmengine.registry import WEIGHT_INITIALIZERS, Registry
 
 __all__ = ['DATASETS', 'HOOKS', 'LOOPS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS',
-           'PARAM_SCHEDULERS', 'TRANSFORMS', 'is_type', 'register', 'type_name',
+           'PARAM_SCHEDULERS', 'TRANSFORMS', 'VISUALIZERS', 'is_type', 'register', 'type_name',
            'without_pipeline']
 
 

@@ -3,18 +3,16 @@
 Imported where a detector is used: mmdet's inferencer imports its models.
 """
 
-import warnings
 from typing import Any, Dict, Iterable, List, Optional, Union
 
 import numpy as np
 import torch
 from mmdet.apis import DetInferencer as MMDetInferencer
 from mmdet.structures import DetDataSample
-from mmdet.visualization import DetLocalVisualizer
 from mmengine.config import Config
 from torch import nn
 
-from asl_det.analysis.style import literal
+from asl_det.analysis.visualizer import BoxVisualizer
 from asl_det.errors import UserError
 from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.multilabel import MultiLabelClassifier
@@ -64,9 +62,9 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
                             ' MultiLabelInferencer is for classifiers')
         return model
 
-    def _init_visualizer(self, cfg: Config) -> DetLocalVisualizer:
+    def _init_visualizer(self, cfg: Config) -> BoxVisualizer:
         # Not the config's, whose backends may send pictures to a server.
-        visualizer = DetLocalVisualizer()
+        visualizer = BoxVisualizer()
         visualizer.dataset_meta = self.opened.metainfo
         return visualizer
 
@@ -100,16 +98,13 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
                 top_k: Optional[int] = None, threshold: Optional[float] = None) -> np.ndarray:
         """A picture ``(H, W, 3)`` in BGR with its predicted boxes (and masks), in RGB.
 
+        A small one is enlarged (:class:`~asl_det.analysis.visualizer.BoxVisualizer`).
         ``threshold`` takes the place of the thresholds of all classes.
         """
         sample = sample.cpu()
         drawn = DetDataSample(metainfo=sample.metainfo)
         drawn.pred_instances = sample.pred_instances[self._chosen(sample, top_k, threshold)]
-        with literal(), warnings.catch_warnings():
-            warnings.simplefilter('ignore', UserWarning)  # of boxes that end outside the picture
-            self.visualizer.add_datasample('picture', np.ascontiguousarray(image[..., ::-1]), drawn,
-                                           draw_gt=False, pred_score_thr=-1)
-        return self.visualizer.get_image()
+        return self.visualizer.drawing(np.ascontiguousarray(image[..., ::-1]), drawn, threshold=-1)
 
     def _chosen(self, sample: DetDataSample, top_k: Optional[int],
                 threshold: Optional[float] = None) -> torch.Tensor:

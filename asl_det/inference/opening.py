@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from asl_det.analysis.palette import palette_of
 from asl_det.compat.weights import load_weights, require_checkpoint, weights_of
 from asl_det.config.saved import saved_config
 from asl_det.config.walk import is_pretrained
@@ -32,7 +33,7 @@ class Opened:
         cfg: without anything that would fetch weights.
         weights: state dict.
         metainfo: of the data set it was trained on: ``classes``, names in the
-            order of the outputs, and ``palette`` where one is known.
+            order of the outputs, and ``palette``, their colours.
         thresholds: those that travel in the checkpoint, or None.
         source: name of the checkpoint.
         partial: weights that it lacks are those which the config names.
@@ -123,9 +124,7 @@ def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:
         raise UserError(f'the class names of checkpoint {source} are not known: write '
                         'metainfo=dict(classes=[...]) in test_dataloader.dataset of the config, or '
                         'convert official files with asl-det convert')
-    palette = found.get('palette')
-    fits = isinstance(palette, (list, tuple)) and len(palette) >= len(classes)
-    return dict(classes=tuple(classes), palette=palette if fits else 'random')
+    return dict(classes=tuple(classes), palette=palette_of(found))
 
 
 class FromCheckpoint:

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from asl_det.analysis.palette import palette_of
 from asl_det.errors import UserError
 from asl_det.multilabel.loading import loader_in
 from asl_det.registry import HOOKS, register
@@ -29,7 +30,7 @@ class DrawnSafely(Hook):
     """Stands in the place of a hook that draws, mmdet's ``DetVisualizationHook``, and calls it.
 
     What can not be drawn ends no run: the first failure is logged. Colours
-    that are fewer than the classes give way to random ones.
+    that are more or fewer than the classes give way to others.
     """
 
     def __init__(self, hook: Hook) -> None:
@@ -42,19 +43,15 @@ class DrawnSafely(Hook):
 
     def _call(self, method: Callable[..., None], runner: Runner, *args: Any, **kwargs: Any) -> None:
         try:
-            fit_palette(runner.visualizer.dataset_meta or {})
+            if runner.visualizer.dataset_meta:
+                # mmdet's visualizer stops where a palette has fewer colours than classes.
+                runner.visualizer.dataset_meta['palette'] = palette_of(
+                    runner.visualizer.dataset_meta)
             method(runner, *args, **kwargs)
         except Exception as error:
             if not self.said:
                 say(runner, self.hook, error)
             self.said = True
-
-
-def fit_palette(meta: Dict[str, Any]) -> None:
-    """Random colours, in place, where the data set has fewer than classes: mmdet stops at that."""
-    palette, classes = meta.get('palette'), meta.get('classes') or ()
-    if isinstance(palette, list) and len(palette) < len(classes):
-        meta['palette'] = 'random'
 
 
 def say(runner: Runner, hook: Hook, error: Exception) -> None:

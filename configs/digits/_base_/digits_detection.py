@@ -64,6 +64,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=1),
     visualization=dict(
         type='DetVisualizationHook', draw=True, interval=5, score_thr=0.5))
+visualizer = dict(type='BoxVisualizer')
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 log_processor = dict(type='LogProcessor', window_size=20, by_epoch=False)
 randomness = dict(seed=0)
