@@ -23,10 +23,13 @@ import asl_det  # noqa: E402, F401  before any import of mmdet.models
 sys.path.insert(0, str(Path(__file__).parent))  # tests/reference.py
 sys.path.append(str(Path(__file__).parents[1] / 'tools'))  # maintainers' scripts
 
+from processes import without_collections  # noqa: E402
+
+without_collections()
+
 
 def pytest_collection_finish():
-    # mmengine collects garbage for every data set: half a second where all of torch is looked at.
-    gc.freeze()
+    gc.freeze()  # nor does Python look at torch again and again
 
 
 @pytest.fixture(autouse=True)

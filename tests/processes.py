@@ -18,10 +18,12 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from mmengine.dataset import base_dataset
 
 TESTS = Path(__file__).parent
 SERVER = multiprocessing.get_context('forkserver')
@@ -88,6 +90,11 @@ def in_two_processes(function, folder, *args):
                                      for rank in (0, 1)]]
 
 
+def without_collections():
+    """mmengine collects garbage for every data set: half a second each, beside mmdet's models."""
+    base_dataset.gc = SimpleNamespace(collect=lambda: None)
+
+
 def _join(function, rank, store, args):
     dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2,
                             timeout=datetime.timedelta(seconds=60))
@@ -100,6 +107,7 @@ def _run(command, env, cwd, files):
     """Be the process of this command."""
     os.setsid()
     gc.freeze()  # as conftest.py
+    without_collections()
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()

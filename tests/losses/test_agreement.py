@@ -12,8 +12,9 @@ import torch
 from asl_det.losses import AsymmetricLoss, AsymmetricLossSingleLabel
 
 PATHS = ['torch', 'native', 'eager', 'triton']
-# Of about 100 inputs each; ASL_DET_RANDOM_SETTINGS=FIRST:END says which for all.
-SETTINGS = dict(torch=320, native=320, eager=320, triton=120)
+# Of about 100 inputs each; 160 have every pair of options but one in 170 that more have.
+# ASL_DET_RANDOM_SETTINGS=FIRST:END says which for all.
+SETTINGS = dict(torch=160, native=160, eager=160, triton=80)
 EPS = float(np.finfo(np.float32).eps)
 NEAR = 3e-6  # how far a logit may be off for approximate functions where the slope has a pole
 
