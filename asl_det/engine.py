@@ -24,6 +24,7 @@ from asl_det.config.schedule import (
     enable_auto_scale_lr,
     scale_one_cycle,
 )
+from asl_det.detection.operating_point import usual_threshold
 from asl_det.detection.swap import print_swaps, swap_losses, take_swap
 from asl_det.errors import Stopped, UserError, check_seed
 from asl_det.files.code import versions
@@ -89,6 +90,7 @@ def train(cfg: Config,
           partial: bool = False,
           resume_anyway: bool = False,
           num_classes: Optional[str] = None,
+          calibrate: bool = True,
           verbose: bool = True) -> Optional[Path]:
     """Train, and leave checkpoints, logs and ``curves.png`` in ``work_dir``.
 
@@ -120,6 +122,8 @@ def train(cfg: Config,
         resume_anyway: resume although the config is not the one of the run.
         num_classes: 'auto' or a number for every head, see
             :func:`asl_det.preflight.classes.set_num_classes`.
+        calibrate: choose thresholds and calibrate scores on the validation,
+            see :class:`asl_det.training.hooks.CalibrationHook`.
         verbose: show the whole log, as mmengine does; otherwise a digest,
             progress and metrics, and the rest is in the log file alone.
 
@@ -166,6 +170,8 @@ def train(cfg: Config,
         signals = stack.enter_context(noted(stop_signals))
         guard = hooks.GuardHook(signals, non_finite_steps, start.overwritten)
         _register_hooks(runner, cfg, guard, partial, resume_anyway)
+        if calibrate:
+            runner.register_hook(hooks.CalibrationHook(usual_threshold(cfg.model)))
         _train(runner, guard, signals)
         barrier()  # a launcher ends all processes when one fails, so none may run ahead
         return _finished(runner, cfg)

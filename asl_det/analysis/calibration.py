@@ -8,24 +8,35 @@ from scipy.special import expit, log_expit, logit
 
 from asl_det.analysis.claims import Claims, joined
 from asl_det.errors import UserError
+from asl_det.multilabel.thresholds import Points, along
 
 BINS = 15
 # Of classes, around the curve that all share: standard deviation of the slope's logarithm, of the
 # bias.
 SLOPE_SPREAD, BIAS_SPREAD = 0.5, 1.0
-# What is fitted: nothing; a temperature; a bias too; a curve a class near that one.
-KINDS = ('none', 'temperature', 'bias', 'classes')
+# What is fitted: nothing; a temperature; a bias too; a curve; and a temperature and bias of each
+# class after it.
+KINDS = ('none', 'temperature', 'bias', 'curve', 'classes')
+KNOTS = 5  # of a curve
 
 
 class Calibration(NamedTuple):
-    """``sigmoid(logit / temperature + bias)``; no ranking changes."""
+    """``sigmoid(curve(logit) / temperature + bias)``; no ranking of a class changes.
+
+    Attributes:
+        temperature, bias: numbers.
+        curve: ``(logit, logit)`` of points, both rising, on a line that goes
+            on beyond them; none for the logit as it is.
+    """
 
     temperature: float = 1.0
     bias: float = 0.0
+    curve: Points = ()
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         """Logits to those of the probabilities, any shape."""
-        return np.asarray(logits, np.float64) / self.temperature + self.bias
+        bent = along(self.curve, np.asarray(logits, np.float64))
+        return bent / self.temperature + self.bias
 
     def __call__(self, logits: np.ndarray) -> np.ndarray:
         """Logits to probabilities, any shape."""
@@ -118,6 +129,49 @@ def calibration_errors(scores: np.ndarray, hits: np.ndarray) -> Dict[str, float]
                 nll=float(log_loss(hits, np.clip(scores, 2.0**-149, 1 - 2.0**-25), labels=[0, 1])))
 
 
+def bent_curve(line: Calibration, logits: np.ndarray, hits: np.ndarray) -> Calibration:
+    """The most probable rising curve of straight pieces, near a straight line.
+
+    A loss with a margin squeezes what is unsure into few logits, and spreads
+    what is sure over many: no line fits both. The knots lie where the line is
+    unsure. Slopes of neighbours are held near each other, by a normal prior of
+    their difference (standard deviation: the line's slope).
+
+    Args:
+        line: without a curve.
+        logits: ``(M,)``.
+        hits: bool ``(M,)``.
+    """
+    order = np.argsort(logits)
+    sure = line(logits[order])
+    weight = np.cumsum(sure * (1 - sure))
+    knots = np.unique(np.interp(np.arange(1, KNOTS + 1) / (KNOTS + 1) * weight[-1], weight,
+                                logits[order]))
+    ends = np.concatenate([[min(logits.min(), knots[0] - 1)], knots,
+                           [max(logits.max(), knots[-1] + 1)]])
+    pieces = np.stack([np.clip(logits, a, b) - a
+                       for a, b in zip(ends, ends[1:], strict=False)], axis=1) / line.temperature
+    start = line.logits(ends[0])
+
+    def cost(found: np.ndarray) -> Tuple[float, np.ndarray]:
+        at = start + found[0] + pieces @ found[1:]
+        value = -(log_expit(at) - (1 - hits) * at).sum()
+        wrong = expit(at) - hits
+        slope = np.concatenate([[wrong.sum()], pieces.T @ wrong])
+        step = np.diff(found[1:])
+        slope[2:] += step
+        slope[1:-1] -= step
+        return (value + (step**2).sum() / 2) / len(hits), slope / len(hits)
+
+    first = np.concatenate([[0.0], np.ones(len(ends) - 1)])
+    found = minimize(cost, first, jac=True, method='L-BFGS-B',
+                     bounds=[(None, None)] + [(0.01, None)] * (len(ends) - 1)).x
+    rise = np.cumsum(np.diff(ends) * found[1:]) / line.temperature
+    heights = start + found[0] + np.concatenate([[0.0], rise])
+    return Calibration(curve=tuple((float(x), float(y))
+                                   for x, y in zip(ends, heights, strict=True)))
+
+
 def own_curve(shared: Calibration, logits: np.ndarray, hits: np.ndarray) -> Calibration:
     """The most probable curve of a class, near the one that all classes share.
 
@@ -144,7 +198,8 @@ def own_curve(shared: Calibration, logits: np.ndarray, hits: np.ndarray) -> Cali
     log_slope, bias = minimize(cost, np.zeros(2), jac=True, method='L-BFGS-B',
                                bounds=[(-4, 4), (None, None)]).x
     slope = float(np.exp(log_slope))
-    return Calibration(shared.temperature / slope, slope * shared.bias + float(bias))
+    return shared._replace(temperature=shared.temperature / slope,
+                           bias=slope * shared.bias + float(bias))
 
 
 def fit_curves(claims: Sequence[Claims], kind: str) -> List[Calibration]:
@@ -164,6 +219,8 @@ def fit_curves(claims: Sequence[Claims], kind: str) -> List[Calibration]:
     shared = fit_calibration(together.logits, together.hits, bias=kind != 'temperature')
     if shared is None:
         return identity
+    if kind in ('curve', 'classes'):
+        shared = bent_curve(shared, together.logits, together.hits)
     if kind != 'classes':
         return [shared] * len(claims)
     return [own_curve(shared, c.logits, c.hits) if c.hits.any() else shared for c in claims]

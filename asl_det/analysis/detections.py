@@ -1,9 +1,9 @@
-"""Which boxes of a COCO result are right: pycocotools' own matching."""
+"""Which predicted boxes are right: pycocotools' own matching."""
 
 import io
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import List, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -58,18 +58,59 @@ def claims_of_boxes(results: Union[str, Path], annotations: Union[str, Path], io
         if unknown:
             raise UserError(f'{results}: {key} {sorted(unknown, key=str)[:3]} is not in '
                             f'{annotations}: give the annotations of the images that were tested')
+    return _match(truth, boxes, iou)
+
+
+class Boxes(NamedTuple):
+    """The boxes of one image, predicted or annotated.
+
+    Attributes:
+        corners: ``(n, 4)``: left, top, right, bottom in pixels of the image.
+        labels: int ``(n,)``, places in the list of classes.
+        scores: ``(n,)``, from 0 to 1; of annotated boxes 1 for those that
+            count, 0 for crowds and others that evaluation ignores.
+    """
+
+    corners: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+def claims_of_predictions(predictions: Sequence[Boxes], truth: Sequence[Boxes],
+                          classes: Sequence[str], iou: float = 0.5) -> List[Claims]:
+    """:func:`claims_of_boxes` of what a validation has in memory, image by image.
+
+    Returns:
+        Claims in the order of the classes.
+    """
+    def listed(images: Sequence[Boxes]) -> List[Dict[str, Any]]:
+        return [dict(image_id=number, category_id=int(label), score=float(score),
+                     iscrowd=int(score == 0), bbox=[x, y, right - x, bottom - y],
+                     area=(right - x) * (bottom - y))
+                for number, found in enumerate(images)
+                for (x, y, right, bottom), label, score in zip(
+                    found.corners.tolist(), found.labels, found.scores, strict=True)]
+
+    content = dict(images=[dict(id=number) for number in range(len(truth))],
+                   categories=[dict(id=i, name=name) for i, name in enumerate(classes)],
+                   annotations=listed(truth))
+    return _match(content, listed(predictions), iou)[1]
+
+
+def _match(truth: Dict[str, Any], boxes: List[Dict[str, Any]], iou: float
+           ) -> Tuple[List[str], List[Claims], int]:
     for number, one in enumerate(truth['annotations'], 1):
         one['id'] = number  # COCOeval takes a match with id 0 for none
     with redirect_stdout(io.StringIO()):
         evaluation = COCOeval(_index(truth), _index(dict(truth, annotations=_as_annotations(boxes)))
                               , 'bbox')
         evaluation.params.iouThrs = np.array([iou])
-        evaluation.params.maxDets = [len(boxes)]
+        evaluation.params.maxDets = [max(len(boxes), 1)]
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ['all']
         evaluation.evaluate()
     number = {image: i for i, image in enumerate(sorted(one['id'] for one in truth['images']))}
     names = {one['id']: one['name'] for one in truth['categories']}
-    found = {category: [] for category in sorted(names)}
+    found: Dict[Any, List[dict]] = {category: [] for category in sorted(names)}
     for one in evaluation.evalImgs:
         if one is not None:
             found[one['category_id']].append(one)

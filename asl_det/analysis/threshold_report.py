@@ -28,10 +28,11 @@ from asl_det.analysis.threshold_choice import (
     metrics,
 )
 from asl_det.errors import UserError
+from asl_det.files.whole import whole_file
 
 # What each kind of calibration is called in tables and figures.
-CALIBRATIONS = dict(zip(KINDS, ('as it came', 'temperature', 'temperature and bias',
-                                'a curve a class'), strict=True))
+CALIBRATIONS = dict(zip(KINDS, ('as it came', 'temperature', 'temperature and bias', 'a curve',
+                                'a curve, and classes'), strict=True))
 MACRO_F1 = Objective('macro-f1')
 LABELS = {'fixed': 'at {fixed:g}', 'global': 'one threshold', 'classes': 'one a class'}
 
@@ -46,7 +47,8 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         claims: of each class.
         num_images: N.
         objective, shrink: see :func:`~asl_det.analysis.threshold_choice.choose`.
-        calibrate: of :data:`~asl_det.analysis.calibration.KINDS`. All are
+        calibrate: of :data:`~asl_det.analysis.calibration.KINDS`, or 'best'
+            for that of them which makes held-out images most likely. All are
             fitted and measured anyway, unless 'none'. Thresholds are chosen on
             the calibrated scores.
         folds, seed: of the cross-validation.
@@ -54,6 +56,7 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
 
     Returns:
         ``thresholds``: what a thresholds.json has, but its source.
+        ``calibrate``: the kind that was used.
         ``metrics``: ``cross_validated`` and ``same_scores`` (of thresholds that
         these scores chose: too good), each by 'fixed', 'global' and 'classes'.
         ``classes``: a record each. ``calibration``: cross-validated ``ece``,
@@ -70,6 +73,9 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         raise UserError('there are scores of no class: nothing can be chosen')
     everything = np.ones(num_images, bool)
     held_out = splits(everything, folds, seed)
+    measured = {} if calibrate == 'none' else _calibrations(claims, held_out)
+    if calibrate == 'best':
+        calibrate = min(measured, key=lambda kind: measured[kind]['nll'])
     curves = fit_curves(claims, calibrate)
     scored = calibrated(claims, curves)
     chosen = choose(scored, everything, objective, shrink, seed)
@@ -78,12 +84,13 @@ def tune(names: Sequence[str], claims: Sequence[Claims], num_images: int, *,
         ('fixed', claims, [logit(fixed)] * len(claims)),
         ('global', scored, [chosen.one] * len(claims)), ('classes', scored, chosen.classes))}
     report = dict(
-        objective=objective._asdict(), folds=folds, seed=seed, fixed=fixed, images=num_images,
+        objective=objective._asdict(), calibrate=calibrate, folds=folds, seed=seed, fixed=fixed,
+        images=num_images,
         shrink=None if np.isinf(chosen.shrink) else chosen.shrink,  # json has no infinity
         metrics=dict(cross_validated={k: v[0] for k, v in validated.items()}, same_scores=same))
 
-    if calibrate != 'none':
-        report['calibration'] = _calibrations(claims, held_out)
+    if measured:
+        report['calibration'] = measured
     one, classes = (_as_written(expit(t)) for t in (chosen.one, chosen.classes))
     if not all(0 < t < 1 for t in (one, *classes)):
         raise UserError(f'thresholds lie at logits up to {np.abs(chosen.classes).max():.0f}, whose '
@@ -113,11 +120,13 @@ def _calibrations(claims: Sequence[Claims], held_out: Sequence[np.ndarray]) -> D
 
 def _written(names: Sequence[str], curves: Sequence[Calibration]) -> Dict[str, Any]:
     """Temperatures and biases as a thresholds.json has them."""
+    curve = {'curve': [_plain(point) for point in curves[0].curve]} if curves[0].curve else {}
     if len(set(curves)) == 1:
-        return {k: _plain(v) for k, v in curves[0]._asdict().items() if v != getattr(
-            Calibration(), k)}
-    return {plural: dict(zip(names, _plain([getattr(c, key) for c in curves]), strict=True))
-            for key, plural in (('temperature', 'temperatures'), ('bias', 'biases'))}
+        return {**curve, **{key: _plain(getattr(curves[0], key)) for key in (
+            'temperature', 'bias') if getattr(curves[0], key) != getattr(Calibration(), key)}}
+    return {**curve, **{plural: dict(zip(names, _plain([getattr(c, key) for c in curves]),
+                                         strict=True))
+                        for key, plural in (('temperature', 'temperatures'), ('bias', 'biases'))}}
 
 
 def few_positives(report: Dict[str, Any]) -> List[str]:
@@ -165,6 +174,32 @@ def plot_report(report: Dict[str, Any], out: Union[str, Path]) -> List[Path]:
                  ylim=(0, 1))
         axes.legend(frameon=False, fontsize='small')
     return save(figure, out)
+
+
+def plot_reliability(report: Dict[str, Any], out: Union[str, Path]) -> None:
+    """Draw a reliability diagram, before and after, with the number of entries; a png.
+
+    Args:
+        report: of :func:`tune`, with a calibration.
+        out: file.
+    """
+    figure = Figure(figsize=(4.6, 5.2), layout='constrained')
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    axes.plot([0, 1], [0, 1], color='grey', linewidth=0.8)
+    for kind, label, colour, line in (('none', 'as it came', COLOURS[3], '--'),
+                                      (report['calibrate'], 'calibrated', COLOURS[6], '-')):
+        found = report['calibration'][kind]
+        curve = found['reliability']
+        axes.plot(curve['score'], curve['share'], color=colour, linestyle=line, marker='.',
+                  label=f'{label} (error {found["ece"]:.3f})')
+        counts.plot(curve['score'], curve['entries'], color=colour, linestyle=line, marker='.')
+    axes.set(ylabel='share that is right', xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False, fontsize='small', loc='upper left')
+    axes.set_title('images that did not choose', fontsize='medium')
+    counts.set(xlabel='score', ylabel='number', yscale='log')
+    counts.yaxis.set_major_formatter('{x:g}')
+    with whole_file(out) as file:
+        figure.savefig(file, format='png', dpi=120)
 
 
 def compare_table(models: Dict[str, Sequence[Dict[str, Any]]]) -> str:

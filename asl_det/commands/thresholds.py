@@ -26,9 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, other in (('precision', 'recall'), ('recall', 'precision')):
         goal.add_argument(f'--{name}', type=float, metavar='TARGET', help=f'the highest {other} '
                           f'with at least this {name} (default: --maximise)')
-    parser.add_argument('--calibrate', choices=['none', 'temperature', 'bias', 'classes'],
-                        default='classes', help='probabilities as they come, by a temperature, by '
-                        'a temperature and a bias, or by both for each class')
+    parser.add_argument('--calibrate', default='best',
+                        choices=['best', 'none', 'temperature', 'bias', 'curve', 'classes'],
+                        help='probabilities as they come, by a temperature, by a temperature and '
+                        'a bias, by a curve, by a curve and then a temperature and a bias of each '
+                        'class, or by what is best on held-out images')
     parser.add_argument('--shrink', type=float, metavar='K', help='a class with n positives has '
                         'n / (n + K) of the threshold that is best for it, and the rest of the '
                         'global one; default: what a cross-validation within the images finds')

@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='start from load_from with what fits of it, not only other heads')
     parser.add_argument('--resume-anyway', action='store_true', help='resume although settings '
                         'differ from those of the run')
+    parser.add_argument('--no-calibration', action='store_true', help='leave thresholds and scores '
+                        'as they are, which the last validation else chooses and calibrates')
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,6 +62,7 @@ def run(args: argparse.Namespace) -> None:
                        seed=args.seed, stop_signals=[*STOP, *args.stop_signals],
                        non_finite_steps=args.non_finite_steps, partial=args.partial,
                        resume_anyway=args.resume_anyway, num_classes=args.num_classes,
+                       calibrate=not args.no_calibration,
                        verbose=args.verbose)
     if is_main_process():
         print(f'checkpoint: {checkpoint or "none was written (CheckpointHook)"}')

@@ -14,7 +14,7 @@ from asl_det.errors import UserError
 from asl_det.files.code import versions
 from asl_det.files.whole import require_output, whole_file
 from asl_det.multilabel import MultiLabelClassifier
-from asl_det.multilabel.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds, along
 from asl_det.registry import is_type, type_name
 
 TOLERANCE = 1e-4
@@ -40,13 +40,15 @@ class ClassifierNetwork(nn.Module):
         super().__init__()
         self.model = model.to(memory_format=torch.contiguous_format)
         model.channels_last = False
-        for name, values in zip(('temperature', 'bias'), thresholds.curves(classes), strict=True):
+        for name, values in zip(('temperature', 'bias'), thresholds.scales(classes), strict=True):
             self.register_buffer(name, torch.tensor(values))
-        self.logits = logits
+        self.curve, self.logits = thresholds.curve, logits
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.model(images)
-        return logits if self.logits else (logits / self.temperature + self.bias).sigmoid()
+        if self.logits:
+            return logits
+        return (along(self.curve, logits) / self.temperature + self.bias).sigmoid()
 
 
 class DetectorNetwork(nn.Module):

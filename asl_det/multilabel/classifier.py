@@ -12,7 +12,7 @@ from asl_det.errors import UserError
 from asl_det.multilabel.backbones import Backbone
 from asl_det.multilabel.heads import Head
 from asl_det.multilabel.sample import MultiLabelSample
-from asl_det.multilabel.thresholds import Thresholds, probability
+from asl_det.multilabel.thresholds import Points, Thresholds, along, probability
 from asl_det.registry import MODELS, class_of, register
 
 
@@ -71,6 +71,7 @@ class MultiLabelClassifier(BaseModel):
         self.least_logits: Optional[List[float]] = None  # in its place, on the network's logits
         self.temperature: Union[float, List[float]] = temperature
         self.bias: Union[float, List[float]] = bias
+        self.curve: Points = ()
         self.channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)
@@ -96,7 +97,8 @@ class MultiLabelClassifier(BaseModel):
         """
         self.least_logits = thresholds.on_logits(classes)
         if calibrate:
-            self.temperature, self.bias = thresholds.curves(classes)
+            self.curve = thresholds.curve
+            self.temperature, self.bias = thresholds.scales(classes)
 
     def own_names(self, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Weights under names of the backbone's network alone, as those of this model.
@@ -151,7 +153,8 @@ class MultiLabelClassifier(BaseModel):
     def _predict(self, logits: Tensor,
                  samples: Optional[List[MultiLabelSample]]) -> List[MultiLabelSample]:
         logits = logits.float()
-        calibrated = logits / logits.new_tensor(self.temperature) + logits.new_tensor(self.bias)
+        calibrated = along(self.curve, logits) / logits.new_tensor(self.temperature) \
+            + logits.new_tensor(self.bias)
         if self.least_logits is None:
             chosen = calibrated >= calibrated.new_tensor(list(map(logit, np.ravel(self.threshold))))
         else:

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, TypeVar, Union
 
 from mmengine.runner import CheckpointLoader
 from scipy.special import logit
@@ -13,19 +13,41 @@ from asl_det.errors import UserError
 from asl_det.files.text import composed
 from asl_det.files.whole import save_whole, write_whole
 
-KEYS = ('global', 'classes', 'temperature', 'bias', 'temperatures', 'biases', 'source')
+KEYS = ('global', 'classes', 'temperature', 'bias', 'temperatures', 'biases', 'source',
+        'curve')
 OBJECTS = ('classes', 'temperatures', 'biases', 'source')
+
+Points = Sequence[Tuple[float, float]]
+T = TypeVar('T')
+
+
+def along(points: Points, x: T) -> T:
+    """Where the line through points, and straight on beyond the ends, is at ``x``.
+
+    Args:
+        points: ``(x, y)``, both rising; none for the same as ``x``.
+        x: a number, numpy array or torch tensor, of any shape; finite.
+    """
+    if not points:
+        return x
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(points, points[1:], strict=False)]
+    y = points[0][1] + slopes[0] * (x - points[0][0])
+    for (knot, _), before, after in zip(points[1:-1], slopes, slopes[1:], strict=False):
+        beyond = x - knot
+        y = y + (after - before) * (beyond * (beyond > 0))
+    return y
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """Thresholds of scores, and how logits become scores.
 
-    A class is predicted where ``sigmoid(logit / temperature + bias)`` reaches
-    its threshold; that is decided on the logits, as a sigmoid in float32 is 1
-    from 17 upwards. As json: ``{"global": 0.5, "classes": {"cat": 0.43},
-    "temperature": 1.3, "bias": -0.2, "temperatures": {"cat": 1.1}, "biases":
-    {"cat": -0.4}, "source": {...}}``, all but ``global`` optional.
+    A class is predicted where ``sigmoid(curve(logit) / temperature + bias)``
+    reaches its threshold; that is decided on the logits, as a sigmoid in
+    float32 is 1 from 17 upwards. As json: ``{"global": 0.5, "classes": {"cat":
+    0.43}, "curve": [[-2, -9], [1, -3], [8, 6]], "temperature": 1.3, "bias":
+    -0.2, "temperatures": {"cat": 1.1}, "biases": {"cat": -0.4}, "source":
+    {...}}``, all but ``global`` optional.
 
     Attributes:
         default: in [0, 1], of the classes that ``classes`` does not name;
@@ -35,6 +57,7 @@ class Thresholds:
         bias: added to the scaled logit, of those that ``biases`` does not name.
         source: what they were chosen on, for the reader.
         temperatures, biases: by the name of the class.
+        curve: of all classes, see :func:`along`.
     """
 
     default: float
@@ -44,12 +67,13 @@ class Thresholds:
     source: Mapping[str, Any] = field(default_factory=dict)
     temperatures: Mapping[str, float] = field(default_factory=dict)
     biases: Mapping[str, float] = field(default_factory=dict)
+    curve: Points = ()
 
     @property
     def calibrates(self) -> bool:
         """Whether scores are others than those of the network."""
         return {self.temperature, *self.temperatures.values()} != {1.0} or \
-            {self.bias, *self.biases.values()} != {0.0}
+            {self.bias, *self.biases.values()} != {0.0} or bool(self.curve)
 
     def of(self, classes: Sequence[str]) -> List[float]:
         """One threshold for each of these classes, in their order.
@@ -59,7 +83,7 @@ class Thresholds:
         """
         return _of(self.classes, self.default, classes)
 
-    def curves(self, classes: Sequence[str]) -> Tuple[List[float], List[float]]:
+    def scales(self, classes: Sequence[str]) -> Tuple[List[float], List[float]]:
         """Temperatures and biases of these classes, in their order.
 
         Raises:
@@ -70,15 +94,18 @@ class Thresholds:
 
     def on_logits(self, classes: Sequence[str]) -> List[float]:
         """The same as :meth:`of`, for the network's own logits; infinite for 0 and 1."""
-        return [float(logit(t) - bias) * temperature for t, temperature, bias in zip(
-            self.of(classes), *self.curves(classes), strict=True)]
+        back = [(y, x) for x, y in self.curve]
+        wanted = [float(logit(t) - bias) * temperature for t, temperature, bias in zip(
+            self.of(classes), *self.scales(classes), strict=True)]
+        return [along(back, w) if math.isfinite(w) else w for w in wanted]
 
     def to_dict(self) -> Dict[str, Any]:
         """The content of the json file."""
         content = {'global': self.default, 'classes': dict(self.classes),
                    'temperature': self.temperature, 'bias': self.bias}
         return {**content, **{key: dict(getattr(self, key)) for key in (
-            'temperatures', 'biases', 'source') if getattr(self, key)}}
+            'temperatures', 'biases', 'source') if getattr(self, key)},
+                **({'curve': [list(point) for point in self.curve]} if self.curve else {})}
 
     @classmethod
     def from_dict(cls, content: Any, where: str) -> 'Thresholds':
@@ -111,7 +138,7 @@ class Thresholds:
                    _positive(content.get('temperature', 1.0), f'{where}: temperature'),
                    _number(content.get('bias', 0.0), f'{where}: bias'),
                    content.get('source', {}), by_class('temperatures', _positive),
-                   by_class('biases', _number))
+                   by_class('biases', _number), _curve(content.get('curve', []), where))
 
     @classmethod
     def load(cls, path: Union[str, Path]) -> 'Thresholds':
@@ -177,6 +204,17 @@ def _positive(value: Any, where: str) -> float:
     if value <= 0:
         raise UserError(f'{where} is {value}; expected a number above 0')
     return value
+
+
+def _curve(value: Any, where: str) -> Points:
+    rising = isinstance(value, (list, tuple)) and len(value) != 1 and all(
+        isinstance(point, (list, tuple)) and len(point) == 2 for point in value)
+    points = [tuple(_number(v, f'{where}: curve') for v in point) for point in value] \
+        if rising else []
+    if not rising or any(a[i] >= b[i] for a, b in zip(points, points[1:], strict=False)
+                         for i in (0, 1)):
+        raise UserError(f'{where}: curve is {value!r}; expected pairs of numbers, both rising')
+    return tuple(points)
 
 
 def _of(own: Mapping[str, float], default: float, classes: Sequence[str]) -> List[float]:

@@ -166,7 +166,13 @@ class ScreenHook(Hook):
                               if isinstance(value, (int, float)) and value >= 0)
             self.console.print(f'after step {runner.iter}: {found}', soft_wrap=True)
 
-    after_train = after_test = stop
+    def after_train(self, runner: Runner) -> None:
+        self.stop()
+        said = runner.message_hub.runtime_info.get('calibration')
+        if said and is_main_process():
+            self.console.print(said, soft_wrap=True)
+
+    after_test = stop
 
 
 def digest(runner: Runner) -> Iterator[Tuple[str, str]]:

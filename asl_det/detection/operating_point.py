@@ -1,0 +1,66 @@
+"""The score from which a network predicts where nothing was chosen for it."""
+
+from typing import Any, Dict, Optional
+
+import numpy as np
+import torch
+
+from asl_det.detection.places import find_losses, takes_sigmoid
+from asl_det.losses.functional import asymmetric_loss
+from asl_det.registry import type_name
+
+EVEN = 0.5  # of probabilities that mean what they say, and where a loss is not known
+SURE = 0.99  # where the margin lets what is as likely as not rise without end
+
+
+def usual_threshold(model: Dict[str, Any]) -> float:
+    """The score of a place that is as likely an object as not, by the loss of the last head.
+
+    Of a classifier its own ``threshold``.
+
+    Args:
+        model: config of a network.
+
+    Returns:
+        In (0, 1).
+    """
+    own = model.get('threshold')
+    if own is not None:
+        return float(np.mean(own))
+    losses = [place.loss for place in find_losses(model)
+              if place.key == 'loss' or place.key.endswith('loss_cls')]
+    return even_odds(losses[-1]) if losses else EVEN
+
+
+def even_odds(loss: Dict[str, Any]) -> float:
+    """The probability that a loss is lowest at where positives and negatives are equally many.
+
+    Args:
+        loss: config of an asymmetric, focal or cross-entropy loss; 0.5 for others.
+    """
+    settings = _settings(loss)
+    if settings is None:
+        return EVEN
+    p = torch.linspace(0, 1, 4003, dtype=torch.float64)[1:-1]
+    slopes = []
+    for target in (torch.ones, torch.zeros):
+        logits = torch.logit(p).unsqueeze(1).requires_grad_()
+        cost = asymmetric_loss(logits, target(logits.shape, dtype=p.dtype), **settings)
+        slopes.append(torch.autograd.grad(cost.sum(), logits)[0].squeeze(1))
+    falling = torch.nonzero(sum(slopes) >= 0)  # positives and negatives pull alike
+    return round(float(p[falling[0, 0]]), 3) if len(falling) else SURE
+
+
+def _settings(loss: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    """Its parameters in the equation of the asymmetric loss."""
+    name = type_name(loss)
+    if 'AsymmetricLoss' in name:
+        defaults = dict(gamma_neg=4.0, gamma_pos=0.0, clip=0.05, alpha=None,
+                        disable_torch_grad_focal_loss=False)
+        return {key: loss.get(key, default) for key, default in defaults.items()}
+    if name == 'FocalLoss':
+        gamma = loss.get('gamma', 2.0)
+        return dict(gamma_neg=gamma, gamma_pos=gamma, clip=0.0, alpha=loss.get('alpha', 0.25))
+    if name == 'CrossEntropyLoss' and takes_sigmoid(loss):
+        return dict(gamma_neg=0.0, gamma_pos=0.0, clip=0.0)
+    return None
