@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import CheckpointLoader, Runner
 
 from asl_det.compat.weights import unwrap
 from asl_det.config.new_style import as_data
@@ -24,24 +23,25 @@ from asl_det.config.schedule import (
     enable_auto_scale_lr,
     scale_one_cycle,
 )
-from asl_det.detection.operating_point import usual_threshold
+from asl_det.config.signatures import arguments
+from asl_det.detection.operating_point import Chosen, choose_thresholds, usual_threshold
 from asl_det.detection.swap import print_swaps, swap_losses, take_swap
 from asl_det.errors import Stopped, UserError, check_seed
 from asl_det.files.code import versions
 from asl_det.files.identity import hold
 from asl_det.files.whole import write_whole
-from asl_det.multilabel import MultiLabelClassifier
+from asl_det.multilabel.classifier import is_classifier
 from asl_det.multilabel.thresholds import Thresholds
 from asl_det.preflight.checks import require
 from asl_det.preflight.classes import set_num_classes
 from asl_det.preflight.resume import run_seed
 from asl_det.preflight.run import Run
-from asl_det.registry import MODELS, class_of, is_type, type_name
+from asl_det.registry import HOOKS, is_type, lookup
 from asl_det.training import hooks
 from asl_det.training.processes import decided_by_main, join_processes
 from asl_det.training.run_folder import FINISHED, Start, choose_start
-from asl_det.training.runner import ask_for_files, build_runner, make_resumable, set_files
-from asl_det.training.screen import ScreenHook, build_quietly
+from asl_det.training.runner import ask_for_files, make_resumable, set_files
+from asl_det.training.screen import build_shown, log_lines
 from asl_det.training.stopping import STOP, Signals, killed_worker, noted
 
 __all__ = ['default_work_dir', 'load_config', 'test', 'train']
@@ -160,11 +160,11 @@ def train(cfg: Config,
             said.append(f'--resume: {work_dir} holds no checkpoint, the training begins')
         said += [f'warning: --resume passes over a newer checkpoint, {newer}'
                  for newer in start.passed_over]
-        runner = _build(cfg, stack, verbose, said)
+        runner = build_shown(cfg, stack, verbose, said)
         # What the folder and checkpoints keep is the training as it began: run, it begins.
         runner.cfg.load_from, runner.cfg.resume = began
         runner.dump_config()
-        _log(runner, said)
+        log_lines(runner, said)
         scale_one_cycle(runner, cfg)
         drop_empty_schedules(runner)
         signals = stack.enter_context(noted(stop_signals))
@@ -282,23 +282,6 @@ def _preflight(run: Run, num_classes: Optional[str]) -> List[str]:
     return said + [str(f) for f in require(run).warnings]
 
 
-def _build(cfg: Config, stack: ExitStack, verbose: bool, said: Sequence[str]) -> Runner:
-    """The runner, and what it shows on the screen, which the end of the stack ends."""
-    if verbose:
-        return build_runner(cfg)
-    runner = build_quietly(lambda: build_runner(cfg))
-    screen = ScreenHook([line for line in said if not line.startswith('warning')])
-    stack.enter_context(screen.watching())
-    runner.register_hook(screen)
-    return runner
-
-
-def _log(runner: Runner, said: List[str]) -> None:
-    for line in said:
-        runner.logger.log(logging.WARNING if line.startswith('warning') else logging.INFO,
-                          line.removeprefix('warning: '))
-
-
 def test(cfg: Config,
          checkpoint: str,
          *,
@@ -307,7 +290,7 @@ def test(cfg: Config,
          show_dir: Union[str, Path, None] = None,
          launcher: str = 'none',
          partial: bool = False,
-         thresholds: Optional[Thresholds] = None,
+         thresholds: Union[Thresholds, float, None] = None,
          num_classes: Optional[str] = None,
          verbose: bool = True) -> Dict[str, float]:
     """Evaluate a checkpoint.
@@ -324,9 +307,11 @@ def test(cfg: Config,
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         partial: evaluate even if the checkpoint does not fit; the log says
             which weights keep their initial values and which are not used.
-        thresholds: from which score a class is predicted, of a multi-label
-            classifier; None for those of the config. Scores that are written
-            or drawn stay as the network gives them.
+        thresholds: from which score a class is predicted, or a box drawn, see
+            :func:`asl_det.detection.operating_point.choose_thresholds`; None
+            for those in the checkpoint, or else the usual ones. Scores that are
+            drawn are calibrated; those that are written are as the network
+            gives them.
         num_classes: as in :func:`train`; verbose too.
 
     Returns:
@@ -340,8 +325,6 @@ def test(cfg: Config,
     cfg = _own_copy(cfg, work_dir, launcher, 'test', ('test_dataloader', 'test_cfg',
                                                       'test_evaluator'))
     config = cfg.filename
-    if thresholds is not None:
-        _require_classifier(cfg)
     outputs = {flag: str(path) for flag, path in (('--out', out), ('--show', show_dir)) if path}
     said = _preflight(Run(cfg, config or 'config', 'test', str(checkpoint), work_dir,
                           outputs=outputs, partial=partial), num_classes)
@@ -350,6 +333,8 @@ def test(cfg: Config,
         default = cfg.get('default_hooks', {})
         drawing = dict(default.get('visualization', dict(type='DetVisualizationHook')), draw=True,
                        test_out_dir=os.path.abspath(show_dir))
+        if 'score_thr' in arguments(lookup(HOOKS, drawing))[0]:
+            drawing['score_thr'] = 0.0  # DecideHook leaves what is predicted
         cfg.default_hooks = dict(default, visualization=drawing)
         shown = cfg.get('visualizer') or {}
         if is_type(shown, 'DetLocalVisualizer') and not set(shown) - {'type', 'name',
@@ -363,17 +348,17 @@ def test(cfg: Config,
         cfg = Config(cfg.to_dict(), cfg_text=cfg.text or '\n',
                      filename=str(Path(cfg.filename).with_suffix('.test.py')))
     with ExitStack() as stack:
-        runner = _build(cfg, stack, verbose, said)
-        _log(runner, said)
+        runner = build_shown(cfg, stack, verbose, said)
+        log_lines(runner, said)
         if out is not None:
             set_files(runner, prefixes, out)
         runner.register_hook(hooks.LoadWeightsHook('test', checkpoint, partial))
-        if thresholds is not None:
-            _use_thresholds(runner, thresholds)
+        chosen = _use_thresholds(runner, cfg, checkpoint, thresholds)
         metrics = _test(runner)
     if out is not None and is_main_process():
         record = dict(config=config, checkpoint=str(checkpoint), metrics=metrics,
-                      thresholds=thresholds and thresholds.to_dict(), versions=versions())
+                      thresholds=chosen and dict(chosen.thresholds.to_dict(), why=chosen.why),
+                      versions=versions())
         write_whole(out, json.dumps(record, indent=2, default=_plain) + '\n')
     barrier()
     return metrics
@@ -398,18 +383,23 @@ def _known(runner: Runner, metrics: Dict[str, float]) -> Dict[str, float]:
     return metrics
 
 
-def _require_classifier(cfg: Config) -> None:
-    model = cfg.get('model') or {}
-    kind = class_of(MODELS, model.get('type'))
-    if isinstance(kind, type) and not issubclass(kind, MultiLabelClassifier):
-        raise UserError(f'thresholds are for multi-label classifiers, but the config has a '
-                        f'{type_name(model)}: box AP has no threshold')
-
-
-def _use_thresholds(runner: Runner, thresholds: Thresholds) -> None:
-    model: Any = unwrap(runner.model)
-    classes = runner.test_loop.dataloader.dataset.metainfo['classes']
-    model.use_thresholds(thresholds, classes, calibrate=False)
+def _use_thresholds(runner: Runner, cfg: Config, checkpoint: str,
+                    asked: Union[Thresholds, float, None]) -> Optional[Chosen]:
+    """Have labels predicted, or boxes drawn, from the thresholds on."""
+    classes = (getattr(runner.test_loop.dataloader.dataset, 'metainfo', None) or {}).get('classes')
+    if not classes:
+        return None
+    content: Any = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    meta = content.get('meta') if isinstance(content, dict) else None
+    chosen = choose_thresholds(asked, cfg.model, classes, meta if isinstance(meta, dict) else {},
+                               checkpoint)
+    if is_classifier(cfg.model):
+        model: Any = unwrap(runner.model)
+        model.use_thresholds(chosen.thresholds, classes, calibrate=False)
+    else:
+        runner.register_hook(hooks.DecideHook(chosen.thresholds, classes))
+    log_lines(runner, [f'thresholds: {chosen.why}'])
+    return chosen
 
 
 def _plain(value: Any) -> Any:

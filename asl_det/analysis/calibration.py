@@ -1,5 +1,6 @@
 """Whether probabilities mean what they say, and the curves that make them."""
 
+import math
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.special import expit, log_expit, logit
 
 from asl_det.analysis.claims import Claims, joined
 from asl_det.errors import UserError
-from asl_det.multilabel.thresholds import Points, along
+from asl_det.multilabel.thresholds import Points, Thresholds, along
 
 BINS = 15
 # Of classes, around the curve that all share: standard deviation of the slope's logarithm, of the
@@ -55,6 +56,28 @@ def logits_of(scores: np.ndarray) -> np.ndarray:
                         'probabilities')
     scores = np.clip(scores, 2.0**-149, 1 - 2.0**-25)
     return logit(scores)
+
+
+def box_scores(thresholds: Thresholds, classes: Sequence[str], scores: np.ndarray,
+               labels: np.ndarray) -> np.ndarray:
+    """Calibrated scores of boxes, float64; the order within a class stays.
+
+    Args:
+        thresholds: how to calibrate.
+        classes: names.
+        scores: ``(n,)``, from 0 to 1.
+        labels: int ``(n,)``, places in the list of classes.
+    """
+    if not thresholds.calibrates:
+        return np.asarray(scores, np.float64)
+    temperatures, biases = map(np.array, thresholds.scales(classes))
+    return expit(along(thresholds.curve, logits_of(scores)) / temperatures[labels]
+                 + biases[labels])
+
+
+def rounded(p: float) -> float:
+    """A probability with 6 digits of itself or of what is missing to 1."""
+    return round(p, 6 - math.floor(math.log10(min(p, 1 - p)))) if 0 < p < 1 else p
 
 
 def fit_calibration(logits: np.ndarray, hits: np.ndarray, bias: bool) -> Optional[Calibration]:

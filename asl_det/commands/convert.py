@@ -13,6 +13,7 @@ from asl_det.commands.command_line import (
     read_classes,
     read_image_size,
 )
+from asl_det.errors import UserError
 
 OLD = {'--input-size': '--image-size'}
 
@@ -31,7 +32,9 @@ def run(args: argparse.Namespace) -> None:
     from asl_det.inference.convert import convert
     from asl_det.multilabel.thresholds import Thresholds
 
-    threshold = args.threshold and Thresholds.parse(args.threshold).default
+    threshold = Thresholds.parse(args.threshold)
+    if isinstance(threshold, Thresholds):
+        raise UserError(f'--threshold {args.threshold}: expected a number, one for all classes')
     size = read_image_size(args.image_size, square=True) or (448, 448)
     done = convert(args.source, args.out, threshold=threshold, image_size=size[0],
                    classes=read_classes(args.classes))

@@ -27,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'a URL here')
     add_threshold(parser, 'that goes with it', 'those in the checkpoint')
     parser.add_argument('--logits', action='store_true', help='scores before the sigmoid (and '
-                        'before temperature and bias of the thresholds), which differ where the '
-                        'sigmoid in float32 is 1 already, from 17 upwards')
+                        'before their calibration), which differ where the sigmoid in float32 is '
+                        '1 already, from 17 upwards')
+    parser.add_argument('--raw-scores', action='store_true', help='a second output, raw_scores: '
+                        'probabilities before their calibration')
     add_image_size(parser, 'of the input', 'as the test pipeline resizes')
 
 
@@ -48,12 +50,12 @@ def run(args: argparse.Namespace) -> None:
     checkpoint, size = checkpoints[0], read_image_size(args.image_size)
     require_output(args.out, '--out')
     opened = open_checkpoint(config, checkpoint)
-    thresholds = Thresholds.parse(args.threshold) if args.threshold else opened.thresholds
+    thresholds = opened.choose(Thresholds.parse(args.threshold)).thresholds
     beside = os.path.basename(urlparse(checkpoint).path) if '://' in checkpoint else checkpoint
     out = Path(args.out) if args.out else Path(beside).with_suffix('.onnx')
     differences = export_onnx(opened.build('cpu'), opened.cfg, opened.classes, out,
-                              thresholds=thresholds, logits=args.logits, size=size,
-                              source=Path(checkpoint).name)
+                              thresholds=thresholds, logits=args.logits, raw=args.raw_scores,
+                              size=size, source=Path(checkpoint).name)
     for name, value in differences.items():
         print(f'{name}: at most {value:.1g} from torch')
     print(f'written: {out}')

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'reaches the threshold); default: work_dirs/infer/<checkpoint>. The same '
                         'command again goes on')
     add_threshold(parser, 'score from which a class or box is predicted',
-                  'as the checkpoint or config says, boxes 0.3')
+                  'that in the checkpoint, or else the usual one of '
+                  'its loss')
     parser.add_argument('--top-k', type=int, metavar='K', help='of a classifier, classes that are '
                         'listed besides the predicted ones (default: 10); of a detector, boxes at '
                         'most (default: all)')
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise UserError(f'{flag} {value}: expected a number from 1')
     out = args.out or Path('work_dirs', 'infer', Path(checkpoint).stem)
-    thresholds = None if args.threshold is None else Thresholds.parse(args.threshold)
+    thresholds = Thresholds.parse(args.threshold)
     try:
         summary = infer(config, checkpoint, inputs, out=out, thresholds=thresholds,
                         top_k=args.top_k, device=args.device, batch_size=args.batch_size,

@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         'here (default: none are drawn)')
     parser.add_argument('--partial', action='store_true',
                         help='evaluate even if weights of the checkpoint are missing or left over')
-    add_threshold(parser, 'of a classifier, the score from which a class is predicted (scores are '
-                  'written as the network gives them)', 'as the config says')
+    add_threshold(parser, 'score from which a class or box is predicted and drawn (results hold '
+                  'scores as the network gives them)', 'that in the checkpoint, or else the usual '
+                  'one of its loss')
     parser.add_argument('--tta', action='store_true',
                         help='of a detector: test-time augmentation, as tta_model and tta_pipeline '
                         'of the config say, or with mirrored pictures')
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     if args.tta:
         use_tta(cfg)
     work_dir = args.work_dir or cfg.get('work_dir') or default_work_dir(args.config, args.loss)
-    thresholds = None if args.threshold is None else Thresholds.parse(args.threshold)
+    thresholds = Thresholds.parse(args.threshold)
     metrics = test(cfg, args.checkpoint, work_dir=work_dir, out=args.out, show_dir=args.show,
                    launcher=args.launcher, partial=args.partial, thresholds=thresholds,
                    num_classes=args.num_classes, verbose=args.verbose)

@@ -1,16 +1,71 @@
-"""The score from which a network predicts where nothing was chosen for it."""
+"""From which score a network predicts: as asked for, as its checkpoint says, or by its loss."""
 
-from typing import Any, Dict, Optional
+from dataclasses import replace
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
 
 from asl_det.detection.places import find_losses, takes_sigmoid
 from asl_det.losses.functional import asymmetric_loss
+from asl_det.multilabel.classifier import is_classifier
+from asl_det.multilabel.thresholds import Thresholds, probability
 from asl_det.registry import type_name
 
 EVEN = 0.5  # of probabilities that mean what they say, and where a loss is not known
 SURE = 0.99  # where the margin lets what is as likely as not rise without end
+
+
+class Chosen(NamedTuple):
+    """Thresholds, and where they come from, for the reader."""
+
+    thresholds: Thresholds
+    why: str
+
+
+def choose_thresholds(asked: Union[Thresholds, float, None], model: Dict[str, Any],
+                      classes: Sequence[str], meta: Dict[str, Any], checkpoint: str) -> Chosen:
+    """The thresholds of a network, and how its scores are calibrated.
+
+    Args:
+        asked: of the user. A number is on the scores that leave the program:
+            the checkpoint calibrates them. Thresholds bring their own
+            calibration. None for those of the checkpoint, or else the usual.
+        model: config of the network.
+        classes: their names.
+        meta: of the checkpoint.
+        checkpoint: its name.
+
+    Raises:
+        UserError: if thresholds are no such, or of other classes.
+    """
+    if isinstance(asked, Thresholds):
+        chosen = Chosen(asked, 'as asked for')
+    else:
+        chosen = _own(model, classes, meta, checkpoint)
+        if asked is not None:
+            own = replace(chosen.thresholds, default=probability(asked, 'threshold'), classes={})
+            chosen = Chosen(own, 'as asked for' + (', on calibrated scores' if own.calibrates
+                                                   else ''))
+    chosen.thresholds.on_logits(classes)  # says which are unknown
+    return chosen
+
+
+def _own(model: Dict[str, Any], classes: Sequence[str], meta: Dict[str, Any],
+         checkpoint: str) -> Chosen:
+    if meta.get('thresholds') is not None:
+        own = Thresholds.from_dict(meta['thresholds'], f'thresholds in checkpoint {checkpoint}')
+        made = own.source.get('chosen_on') or own.source.get('results')
+        return Chosen(own, f'chosen on {made}' if made else 'as the checkpoint says')
+    if not is_classifier(model):
+        return Chosen(Thresholds(usual_threshold(model)), 'the usual one of its loss: the '
+                      'checkpoint has none')
+    threshold = model.get('threshold', EVEN)
+    by_class = dict(zip(classes, threshold, strict=False)) if isinstance(
+        threshold, (list, tuple)) else {}
+    return Chosen(Thresholds(usual_threshold(model), by_class, model.get('temperature', 1.0),
+                             model.get('bias', 0.0)), 'model.threshold of the config: the '
+                  'checkpoint has none')
 
 
 def usual_threshold(model: Dict[str, Any]) -> float:
@@ -24,9 +79,8 @@ def usual_threshold(model: Dict[str, Any]) -> float:
     Returns:
         In (0, 1).
     """
-    own = model.get('threshold')
-    if own is not None:
-        return float(np.mean(own))
+    if is_classifier(model):
+        return float(np.mean(model.get('threshold', EVEN)))
     losses = [place.loss for place in find_losses(model)
               if place.key == 'loss' or place.key.endswith('loss_cls')]
     return even_odds(losses[-1]) if losses else EVEN

@@ -12,13 +12,12 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from torch import nn
 
+from asl_det.analysis.calibration import box_scores, rounded
 from asl_det.analysis.visualizer import BoxVisualizer
 from asl_det.errors import UserError
 from asl_det.inference.opening import ConfigLike, FromCheckpoint
 from asl_det.multilabel import MultiLabelClassifier
 from asl_det.multilabel.thresholds import Thresholds
-
-DEFAULT = Thresholds(0.3)  # mmdet's, of what is drawn
 
 
 class DetInferencer(FromCheckpoint, MMDetInferencer):
@@ -33,25 +32,20 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
         weights: the checkpoint, a file or a URL.
         device: e.g. 'cuda:0'; by default a GPU if there is one.
         thresholds: from which score a box is drawn and counts as predicted: a
-            number or :class:`Thresholds`; by default those in the checkpoint,
-            or else 0.3.
+            number, or :class:`Thresholds` with a calibration of their own. By
+            default those in the checkpoint, or else those of its loss.
         show_progress: a progress bar during a call.
 
     Raises:
-        UserError: if the checkpoint does not fit, or is no detector, or
-            thresholds would change the scores.
+        UserError: if the checkpoint does not fit, or is no detector.
     """
 
     def __init__(self, model: Optional[ConfigLike] = None, weights: Optional[str] = None,
                  device: Optional[str] = None,
                  thresholds: Union[Thresholds, float, None] = None,
                  show_progress: bool = True) -> None:
-        self._open(model, weights)
-        thresholds = self._thresholds(thresholds) or DEFAULT
-        if thresholds.calibrates:
-            raise UserError('thresholds with a temperature or a bias are of a classifier: of a '
-                            'detector scores are not calibrated')
-        self.thresholds = torch.tensor(thresholds.of(self.classes))
+        self._open(model, weights, thresholds)
+        self._least = torch.tensor(self.thresholds.of(self.classes), dtype=torch.float64)
         super().__init__(self.opened.cfg, self.opened.source, device, 'mmdet',
                          show_progress=show_progress)
 
@@ -67,6 +61,21 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
         visualizer = BoxVisualizer()
         visualizer.dataset_meta = self.opened.metainfo
         return visualizer
+
+    def forward(self, inputs: Any, **kwargs: Any) -> List[DetDataSample]:
+        """Predictions whose ``scores`` are calibrated, float64; ``raw_scores`` are as they came."""
+        samples = super().forward(inputs, **kwargs)
+        for sample in samples:
+            found = sample.pred_instances
+            labels = found.labels.cpu().numpy()
+            if len(labels) and labels.max() >= len(self.classes):
+                raise UserError(f'checkpoint {self.opened.source} names {len(self.classes)} '
+                                f'classes, but the network predicts number {labels.max()}')
+            found.raw_scores = found.scores
+            found.scores = torch.from_numpy(box_scores(
+                self.thresholds, self.classes, found.scores.cpu().numpy(), labels)
+            ).to(found.scores.device)
+        return samples
 
     def result(self, sample: DetDataSample, top_k: Optional[int] = None) -> List[Dict[str, Any]]:
         """All boxes, the highest score first.
@@ -90,7 +99,7 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
             label = int(found.labels[i])
             results.append(dict(category_id=label, label=self.classes[label],
                                 bbox=[round(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)],
-                                score=round(float(found.scores[i]), 6),
+                                score=rounded(float(found.scores[i])),
                                 predicted=bool(chosen[i])))
         return results
 
@@ -110,10 +119,7 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
                 threshold: Optional[float] = None) -> torch.Tensor:
         """Which boxes are predicted, bool ``(N,)``."""
         found = sample.pred_instances.cpu()
-        if len(found) and int(found.labels.max()) >= len(self.classes):
-            raise UserError(f'checkpoint {self.opened.source} names {len(self.classes)} classes, '
-                            f'but the network predicts number {int(found.labels.max())}')
-        least = self.thresholds[found.labels] if threshold is None else threshold
+        least = self._least[found.labels] if threshold is None else threshold
         chosen = found.scores >= least
         if top_k is not None:
             order = torch.argsort(found.scores, descending=True, stable=True)

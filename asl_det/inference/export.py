@@ -18,9 +18,28 @@ from asl_det.multilabel.thresholds import Thresholds, along
 from asl_det.registry import is_type, type_name
 
 TOLERANCE = 1e-4
+LEAST = 1e-7  # of probabilities in float32 whose logits are finite
 IMAGES = ('LoadImageFromFile', 'LoadImageWithPillow')
 LOADING = (*IMAGES, 'LoadAnnotations', 'PackMultiLabel', 'PackDetInputs')
 INSTALL = 'pip install "asl-det[export]"'
+
+
+class Calibrated(nn.Module):
+    """Logits ``(..., C)`` to calibrated probabilities.
+
+    Args:
+        thresholds: with the calibration.
+        classes: their names, in the order of the outputs.
+    """
+
+    def __init__(self, thresholds: Thresholds, classes: Sequence[str]) -> None:
+        super().__init__()
+        self.curve, self.changes = thresholds.curve, thresholds.calibrates
+        for name, values in zip(('temperature', 'bias'), thresholds.scales(classes), strict=True):
+            self.register_buffer(name, torch.tensor(values))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return (along(self.curve, logits) / self.temperature + self.bias).sigmoid()
 
 
 class ClassifierNetwork(nn.Module):
@@ -28,27 +47,23 @@ class ClassifierNetwork(nn.Module):
 
     Args:
         model: the classifier.
-        thresholds: whose temperatures and biases are applied before the sigmoid.
-        classes: their names, in the order of the outputs.
-        logits: give logits, without both.
+        calibrated: from logits to probabilities.
+        logits: give logits, without that.
+        raw: a second output, the probabilities without that.
     """
 
-    outputs = ('scores',)
-
-    def __init__(self, model: MultiLabelClassifier, thresholds: Thresholds, classes: Sequence[str],
-                 logits: bool) -> None:
+    def __init__(self, model: MultiLabelClassifier, calibrated: 'Calibrated', logits: bool,
+                 raw: bool = False) -> None:
         super().__init__()
+        self.outputs = ('scores', 'raw_scores')[:1 + raw]
         self.model = model.to(memory_format=torch.contiguous_format)
         model.channels_last = False
-        for name, values in zip(('temperature', 'bias'), thresholds.scales(classes), strict=True):
-            self.register_buffer(name, torch.tensor(values))
-        self.curve, self.logits = thresholds.curve, logits
+        self.calibrated, self.logits = calibrated, logits
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
         logits = self.model(images)
-        if self.logits:
-            return logits
-        return (along(self.curve, logits) / self.temperature + self.bias).sigmoid()
+        scores = logits if self.logits else self.calibrated(logits)
+        return (scores, logits.sigmoid())[:len(self.outputs)]
 
 
 class DetectorNetwork(nn.Module):
@@ -63,17 +78,20 @@ class DetectorNetwork(nn.Module):
             ``BaseDenseHead`` does (RetinaNet, FCOS, ATSS, FSAF, VFNet, RTMDet
             and others; not those with a decoding of their own).
         size: H and W.
-        logits: give logits of scores; not with centerness or softmax.
+        calibrated: from logits of scores to probabilities.
+        logits: give logits of scores, without that; not with centerness or
+            softmax.
+        raw: a third output, the scores without that.
 
     Raises:
         UserError: for another detector.
     """
 
-    outputs = ('boxes', 'scores')
     model: Any
     priors: Tensor
 
-    def __init__(self, model: Any, size: Sequence[int], logits: bool) -> None:
+    def __init__(self, model: Any, size: Sequence[int], calibrated: Calibrated, logits: bool,
+                 raw: bool = False) -> None:
         from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
         super().__init__()
         head: Any = getattr(model, 'bbox_head', None)
@@ -94,25 +112,30 @@ class DetectorNetwork(nn.Module):
         if logits and (self.factors or not head.use_sigmoid_cls):
             raise UserError(f'the scores of {type(head).__name__} are products, or of a softmax, '
                             'and have no logits: leave --logits out')
-        self.logits = logits
+        self.calibrated, self.logits = calibrated, logits
+        self.outputs = ('boxes', 'scores', 'raw_scores')[:2 + raw]
         priors = head.prior_generator.grid_priors([s.shape[-2:] for s in scores], device='cpu')
         self.register_buffer('priors', torch.cat(list(priors)))
 
-    def forward(self, images: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
         head = self.model.bbox_head
         scores, boxes, *factors = head(self.model.extract_feat(images))
-        scores = _one_list(scores, head.cls_out_channels)
+        logits = scores = _one_list(scores, head.cls_out_channels)
         boxes = _one_list(boxes, head.bbox_coder.encode_size)
-        if not head.use_sigmoid_cls:
-            scores = scores.softmax(-1)[..., :-1]  # the last is the background
-        elif not self.logits:
-            scores = scores.sigmoid()
+        # Of a softmax the last is the background.
+        scores = scores.sigmoid() if head.use_sigmoid_cls else scores.softmax(-1)[..., :-1]
         if self.factors:
             scores = scores * _one_list(factors[0], 1).sigmoid()
+        raw = scores
+        if self.logits:
+            scores = logits
+        elif self.calibrated.changes:
+            product = self.factors or not head.use_sigmoid_cls
+            scores = self.calibrated(torch.logit(scores, LEAST) if product else logits)
         priors = self.priors.expand(boxes.size(0), -1, -1)
         decoded = head.bbox_coder.decode(priors.flatten(0, 1), boxes.flatten(0, 1),
                                          max_shape=self.size)
-        return decoded.reshape(boxes.size(0), -1, 4), scores
+        return (decoded.reshape(boxes.size(0), -1, 4), scores, raw)[:len(self.outputs)]
 
 
 Network = Union[ClassifierNetwork, DetectorNetwork]
@@ -175,23 +198,26 @@ def preprocessing(cfg: Config, model: nn.Module, size: Optional[Tuple[int, int]]
 
 
 def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Union[str, Path], *,
-                thresholds: Optional[Thresholds] = None, logits: bool = False,
+                thresholds: Optional[Thresholds] = None, logits: bool = False, raw: bool = False,
                 size: Optional[Tuple[int, int]] = None, source: str = '') -> Dict[str, float]:
     """Write a network, and compare the file with it.
 
     The first dimension of the input, the batch, is free. Metadata, as json:
     ``task``, ``classes``, ``thresholds`` (as a thresholds.json), ``scores``
-    ('probabilities', with temperature and bias of the thresholds applied, or
-    'logits', without), ``preprocessing`` (see :func:`preprocessing`), ``nms``
-    (the detector's ``test_cfg``), ``source``.
+    ('probabilities', calibrated as the thresholds say, or 'logits', not),
+    ``least`` (from which of these scores on a class is predicted, a list),
+    ``preprocessing`` (see :func:`preprocessing`), ``nms`` (the detector's
+    ``test_cfg``), ``source``.
 
     Args:
         model: classifier, or dense detector, with its weights.
         cfg: its config, with the test pipeline.
         classes: their names.
         out: file.
-        thresholds: that travel with it; None for 0.5, of a classifier.
-        logits: of scores, in the place of probabilities.
+        thresholds: that travel with it, whose calibration is in the graph;
+            None for 0.5.
+        logits: of scores, in the place of probabilities, not calibrated.
+        raw: one more output, ``raw_scores``: probabilities, not calibrated.
         size: H and W of the input; None for that of the pipeline.
         source: name of the checkpoint, for the metadata.
 
@@ -215,13 +241,15 @@ def export_onnx(model: nn.Module, cfg: Config, classes: Tuple[str, ...], out: Un
     picture = preprocessing(cfg, model, size)
     thresholds = thresholds or Thresholds(0.5)
     network: Network
+    least = thresholds.on_logits(classes) if logits else thresholds.of(classes)
+    calibrated = Calibrated(thresholds, classes)
     if isinstance(model, MultiLabelClassifier):
-        task, network = 'multi-label', ClassifierNetwork(model, thresholds, classes, logits)
+        task, network = 'multi-label', ClassifierNetwork(model, calibrated, logits, raw)
     else:
-        task, network = 'detection', DetectorNetwork(model, picture['size'], logits)
-    thresholds.of(classes)  # says which are unknown
+        task, network = 'detection', DetectorNetwork(model, picture['size'], calibrated, logits,
+                                                     raw)
     metadata = dict(
-        task=task, classes=list(classes), thresholds=thresholds.to_dict(),
+        task=task, classes=list(classes), thresholds=thresholds.to_dict(), least=least,
         scores='logits' if logits else 'probabilities', preprocessing=picture,
         nms=dict(cfg.model.get('test_cfg') or {}) if task == 'detection' else None,
         source=dict(checkpoint=source, versions=versions()))
@@ -256,7 +284,6 @@ def _compare(network: Network, session: Any, size: List[int]) -> Dict[str, float
         images = torch.randn(batch, 3, *size, generator=generator)
         with torch.no_grad():
             expected = network(images)
-        expected = (expected,) if isinstance(expected, Tensor) else expected
         for name, one, other in zip(network.outputs, expected, session.run(
                 None, {'images': images.numpy()}), strict=True):
             one = one.numpy()

@@ -19,9 +19,8 @@ from asl_det.inference.opening import ConfigLike, Opened, open_checkpoint
 from asl_det.inference.pipeline import UnreadableError, batches, pipeline_of
 from asl_det.inference.sources import Picture, find_pictures, frames, video_facts
 from asl_det.inference.store import Store
-from asl_det.multilabel import MultiLabelClassifier
+from asl_det.multilabel.classifier import is_classifier
 from asl_det.multilabel.thresholds import Thresholds
-from asl_det.registry import MODELS, class_of
 
 
 @dataclass
@@ -44,17 +43,16 @@ class Summary:
 
 
 def build_inferencer(opened: Opened, device: Optional[str] = None,
-                     thresholds: Optional[Thresholds] = None) -> Any:
+                     thresholds: Union[Thresholds, float, None] = None) -> Any:
     """The inferencer for a checkpoint's network: of a classifier, or else of a detector."""
-    kind = class_of(MODELS, opened.cfg.model.get('type'))
-    if isinstance(kind, type) and issubclass(kind, MultiLabelClassifier):
+    if is_classifier(opened.cfg.model):
         return MultiLabelInferencer(opened, device=device, thresholds=thresholds)
     from asl_det.inference.detection import DetInferencer  # imports mmdet's models
     return DetInferencer(opened, device=device, thresholds=thresholds)
 
 
 def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], *,
-          out: Union[str, Path], thresholds: Optional[Thresholds] = None,
+          out: Union[str, Path], thresholds: Union[Thresholds, float, None] = None,
           top_k: Optional[int] = None, device: Optional[str] = None, batch_size: int = 8,
           partial: bool = False, anew: bool = False) -> Summary:
     """Predict, draw and keep every picture that is asked for and not finished.
@@ -64,7 +62,7 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
         checkpoint: file or URL.
         inputs: files, folders, patterns, videos or URLs.
         out: folder for the results.
-        thresholds: by default those that the checkpoint or the config has.
+        thresholds: see the inferencers; by default those that the checkpoint has.
         top_k: of a classifier, how many classes are listed and drawn besides
             those that are predicted (10); of a detector, how many boxes at
             most (all).
@@ -81,17 +79,16 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
     pictures, left_out = find_pictures(inputs, out)
     opened = open_checkpoint(config, checkpoint, partial)
     inferencer = build_inferencer(opened, device, thresholds)
-    with Store(out, _made_with(opened, thresholds, top_k), anew) as store:
+    with Store(out, _made_with(opened, inferencer.thresholds, top_k), anew) as store:
         summary = _Run(inferencer, store, top_k, batch_size).over(pictures)
     return replace(summary, left_out=left_out)
 
 
-def _made_with(opened: Opened, thresholds: Optional[Thresholds],
+def _made_with(opened: Opened, thresholds: Thresholds,
                top_k: Optional[int]) -> Dict[str, Any]:
     """What decides about the result of a picture."""
     content, pipeline = opened.cfg.to_dict(), pipeline_of(opened.cfg)
     path = os.path.expanduser(opened.source)
-    thresholds = thresholds or opened.thresholds
     # Behind a URL, as in a file, other weights may come to lie.
     return as_plain(dict(
         checkpoint=hash_file(path) if os.path.isfile(path) else
@@ -99,7 +96,7 @@ def _made_with(opened: Opened, thresholds: Optional[Thresholds],
         classes=opened.classes, config=dict(model=content['model'], pipeline=pipeline),
         data=data_of(dict(model=content['model'],
                           test_dataloader=dict(dataset=dict(pipeline=pipeline))), {}),
-        top_k=top_k, thresholds=thresholds and thresholds.to_dict(), code=code_of(content)))
+        top_k=top_k, thresholds=thresholds.to_dict(), code=code_of(content)))
 
 
 class _Run:

@@ -37,9 +37,9 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
             travels in the checkpoint; it is read as data, not executed.
         weights: the checkpoint, a file or a URL.
         device: e.g. 'cuda:0'; by default a GPU if there is one.
-        thresholds: from which score a class is predicted: a number or
-            :class:`Thresholds`. By default those in the checkpoint, or else
-            ``model.threshold`` of the config.
+        thresholds: from which score a class is predicted: a number, or
+            :class:`Thresholds` with a calibration of their own. By default
+            those in the checkpoint, or else ``model.threshold`` of the config.
         show_progress: a progress bar during a call.
 
     Raises:
@@ -54,14 +54,12 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
                  device: Optional[str] = None,
                  thresholds: Union[Thresholds, float, None] = None,
                  show_progress: bool = True) -> None:
-        self._open(model, weights)
+        self._open(model, weights, thresholds)
         super().__init__(self.opened.cfg, self.opened.source, device, 'mmdet', show_progress)
         if self.model.head.num_classes != len(self.classes):
             raise UserError(f'checkpoint {self.opened.source} names {len(self.classes)} classes, '
                             f'but the network has {self.model.head.num_classes}')
-        thresholds = self._thresholds(thresholds)
-        if thresholds is not None:
-            self.model.use_thresholds(thresholds, self.classes)
+        self.model.use_thresholds(self.thresholds, self.classes)
 
     def _init_model(self, cfg: Config, weights: Optional[str], device: str = 'cpu') -> nn.Module:
         model = self.opened.build(device)

@@ -15,6 +15,7 @@ from asl_det.analysis.palette import palette_of
 from asl_det.compat.weights import load_weights, require_checkpoint, weights_of
 from asl_det.config.saved import saved_config
 from asl_det.config.walk import is_pretrained
+from asl_det.detection.operating_point import Chosen, choose_thresholds
 from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.files.nested import INTO, OUT, rebuilt
@@ -34,7 +35,7 @@ class Opened:
         weights: state dict.
         metainfo: of the data set it was trained on: ``classes``, names in the
             order of the outputs, and ``palette``, their colours.
-        thresholds: those that travel in the checkpoint, or None.
+        meta: of the checkpoint.
         source: name of the checkpoint.
         partial: weights that it lacks are those which the config names.
     """
@@ -42,13 +43,17 @@ class Opened:
     cfg: Config
     weights: Dict[str, Tensor]
     metainfo: Dict[str, Any]
-    thresholds: Optional[Thresholds]
+    meta: Dict[str, Any]
     source: str
     partial: bool = False
 
     @property
     def classes(self) -> Tuple[str, ...]:
         return self.metainfo['classes']
+
+    def choose(self, asked: Union[Thresholds, float, None] = None) -> Chosen:
+        """Thresholds that are asked for, or the network's own, and where they come from."""
+        return choose_thresholds(asked, self.cfg.model, self.classes, self.meta, self.source)
 
     def build(self, device: str) -> nn.Module:
         """The network with these weights, in evaluation mode.
@@ -101,11 +106,8 @@ def open_checkpoint(config: Optional[ConfigLike], checkpoint: str,
                             is_pretrained(key, value) else INTO)
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta if isinstance(meta, dict) else {}
-    thresholds = meta.get('thresholds')
-    if thresholds is not None:
-        thresholds = Thresholds.from_dict(thresholds, f'thresholds in checkpoint {checkpoint}')
-    return Opened(cfg, weights_of(content, checkpoint), _metainfo(meta, cfg, checkpoint),
-                  thresholds, checkpoint, partial)
+    return Opened(cfg, weights_of(content, checkpoint), _metainfo(meta, cfg, checkpoint), meta,
+                  checkpoint, partial)
 
 
 def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:
@@ -130,7 +132,8 @@ def _metainfo(meta: Dict[str, Any], cfg: Config, source: str) -> Dict[str, Any]:
 class FromCheckpoint:
     """How the inferencers come to their network; stands before mmengine's in their bases."""
 
-    def _open(self, model: Union[ConfigLike, Opened, None], weights: Optional[str]) -> None:
+    def _open(self, model: Union[ConfigLike, Opened, None], weights: Optional[str],
+              thresholds: Union[Thresholds, float, None]) -> None:
         if isinstance(model, Opened):
             self.opened = model
         elif weights is None:
@@ -138,12 +141,7 @@ class FromCheckpoint:
         else:
             self.opened = open_checkpoint(model, weights)
         self.classes = self.opened.classes
-
-    def _thresholds(self, asked: Union[Thresholds, float, None]) -> Optional[Thresholds]:
-        """Those that are asked for, or else those in the checkpoint."""
-        if isinstance(asked, (int, float)):
-            asked = Thresholds.parse(str(asked))
-        return asked or self.opened.thresholds
+        self.thresholds, self.why = self.opened.choose(thresholds)
 
     def _init_pipeline(self, cfg: Config) -> InferencePipeline:
         return InferencePipeline(cfg)

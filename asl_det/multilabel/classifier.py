@@ -167,6 +167,12 @@ class MultiLabelClassifier(BaseModel):
         return samples
 
 
+def is_classifier(model: Dict[str, Any]) -> bool:
+    """Whether a network's config is of a :class:`MultiLabelClassifier`, not of a detector."""
+    kind = class_of(MODELS, model.get('type'))
+    return isinstance(kind, type) and issubclass(kind, MultiLabelClassifier)
+
+
 def _checked(threshold: Any, classes: Optional[int]) -> Union[float, List[float]]:
     """A threshold, or a list of one for each of the classes."""
     if not isinstance(threshold, (list, tuple)):

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
 
 from mmengine.runner import CheckpointLoader
 from scipy.special import logit
@@ -157,13 +157,15 @@ class Thresholds:
         return cls.from_dict(content, str(path))
 
     @classmethod
-    def parse(cls, text: str) -> 'Thresholds':
-        """What a command line gives: a number, or the path of a file."""
+    def parse(cls, text: Optional[str]) -> Union['Thresholds', float, None]:
+        """What a command line gives: a number, or the path of a file, or None."""
+        if text is None:
+            return None
         try:
             number = float(text)
         except ValueError:
             return cls.load(text)
-        return cls(probability(number, 'threshold'))
+        return probability(number, 'threshold')
 
     def save(self, path: Union[str, Path]) -> None:
         """Write a ``thresholds.json``."""

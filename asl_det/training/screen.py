@@ -7,10 +7,11 @@ import os
 import re
 import sys
 import time
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -21,6 +22,7 @@ from rich.text import Text
 from asl_det.files.nested import dicts, nodes
 from asl_det.files.text import plain_console
 from asl_det.registry import type_name
+from asl_det.training.runner import build_runner
 
 LINES = 20  # about how many a training prints where there is no terminal
 CLASSES = 6  # names of them in the digest
@@ -55,6 +57,31 @@ def build_quietly(build: Callable[[], Runner]) -> Runner:
             # Of mmengine itself, which nobody can act on.
             handler.addFilter(lambda record: 'deprecated' not in record.getMessage())
     return runner
+
+
+def build_shown(cfg: Config, stack: ExitStack, verbose: bool, said: Sequence[str]) -> Runner:
+    """The runner of a config, and what it shows on the screen, which the end of the stack ends.
+
+    Args:
+        cfg: the config.
+        stack: left at the end of the run.
+        verbose: show the whole log, as mmengine does.
+        said: lines about the run; warnings among them are shown by the log.
+    """
+    if verbose:
+        return build_runner(cfg)
+    runner = build_quietly(lambda: build_runner(cfg))
+    screen = ScreenHook([line for line in said if not line.startswith('warning')])
+    stack.enter_context(screen.watching())
+    runner.register_hook(screen)
+    return runner
+
+
+def log_lines(runner: Runner, said: Sequence[str]) -> None:
+    """Log lines; those that begin with ``warning:`` as such."""
+    for line in said:
+        runner.logger.log(logging.WARNING if line.startswith('warning') else logging.INFO,
+                          line.removeprefix('warning: '))
 
 
 class _Stdout:

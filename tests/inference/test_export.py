@@ -11,17 +11,27 @@ import torch
 from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from PIL import Image
+from tiny_networks import photo
+from torchvision.ops import batched_nms
 from training_step import build_model
 
+from asl_det.analysis.calibration import box_scores
 from asl_det.engine import load_config
 from asl_det.errors import UserError
-from asl_det.inference.export import ClassifierNetwork, DetectorNetwork, export_onnx, preprocessing
+from asl_det.inference.export import (
+    Calibrated,
+    ClassifierNetwork,
+    DetectorNetwork,
+    export_onnx,
+    preprocessing,
+)
 from asl_det.inference.pipeline import InferencePipeline
 from asl_det.multilabel.thresholds import Thresholds
 from asl_det.registry import MODELS
 
 DIGITS = 'configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py'
 CLASSES = tuple('0123456789')
+AS_IT_CAME = Calibrated(Thresholds(0.5), CLASSES)
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +57,7 @@ def test_boxes_and_scores_are_what_mmdets_own_prediction_sorts(name):
     cfg, model = detector(name)
     images = torch.randn(2, 3, 96, 64)
     with torch.no_grad():
-        boxes, scores = DetectorNetwork(model, (96, 64), False)(images)
+        boxes, scores = DetectorNetwork(model, (96, 64), AS_IT_CAME, False)(images)
         everything = dict(cfg.model.test_cfg, score_thr=-1, nms_pre=10**6, min_bbox_size=-1)
         theirs = model.bbox_head.predict_by_feat(
             *model.bbox_head(model.extract_feat(images)), with_nms=False, rescale=False,
@@ -67,10 +77,10 @@ def test_boxes_and_scores_are_what_mmdets_own_prediction_sorts(name):
 def test_heads_with_a_decoding_of_their_own_are_refused():
     model = detector('mmdet::yolox/yolox_tiny_8xb8-300e_coco.py')[1]
     with pytest.raises(UserError, match='YOLOXHead decodes its boxes in a way of its own'):
-        DetectorNetwork(model, (64, 64), False)
+        DetectorNetwork(model, (64, 64), AS_IT_CAME, False)
     fcos = detector('configs/digits/fcos_r18-w16_fpn_asl-800i_digits.py')[1]
     with pytest.raises(UserError, match='have no logits: leave --logits out'):
-        DetectorNetwork(fcos, (64, 64), True)
+        DetectorNetwork(fcos, (64, 64), AS_IT_CAME, True)
 
 
 def classifier(head='MLDecoderHead', size=(48, 64)):
@@ -93,12 +103,12 @@ def test_the_calibration_is_inside_unless_logits_are_asked_for():
     classes = [str(i) for i in range(10)]
     temperatures = torch.full((10,), 1.5)
     temperatures[3] = 2.0
+    calibrated = Calibrated(thresholds, classes)
     with torch.no_grad():
         logits = model(images)
-        torch.testing.assert_close(ClassifierNetwork(model, thresholds, classes, True)(images),
-                                   logits)
-        torch.testing.assert_close(ClassifierNetwork(model, thresholds, classes, False)(images),
-                                   (logits / temperatures - 0.5).sigmoid())
+        torch.testing.assert_close(ClassifierNetwork(model, calibrated, True)(images)[0], logits)
+        torch.testing.assert_close(ClassifierNetwork(model, calibrated, False, raw=True)(images),
+                                   ((logits / temperatures - 0.5).sigmoid(), logits.sigmoid()))
 
 
 def test_the_metadata_say_how_a_picture_is_prepared():
@@ -183,6 +193,36 @@ def test_a_detector_runs_at_any_batch_size_up_to_its_boxes(tmp_path):
     boxes, scores = session.run(None, {'images': np.zeros((4, 3, 64, 96), np.float32)})
     assert boxes.shape == (*scores.shape[:2], 4) and scores.shape[::2] == (4, 10)
     assert boxes.min() >= 0 and boxes.reshape(-1, 4).max(0).tolist() <= [96, 64, 96, 64]
+
+
+@pytest.mark.parametrize('name', [DIGITS, 'configs/digits/fcos_r18-w16_fpn_asl-800i_digits.py'])
+def test_calibrated_scores_are_those_of_the_inferencer_in_front_of_the_raw_ones(name):
+    thresholds = Thresholds(0.5, temperature=1.5, biases={'3': -1.0},
+                            curve=((-3.0, -8.0), (0.0, -1.0), (2.0, 0.5), (9.0, 4.0)))
+    model = detector(name)[1]
+    with torch.no_grad():
+        _, scores, raw = DetectorNetwork(model, (64, 64), Calibrated(thresholds, CLASSES), False,
+                                         raw=True)(torch.randn(1, 3, 64, 64))
+    for label in range(10):
+        np.testing.assert_allclose(
+            scores[0, :, label], box_scores(thresholds, CLASSES, raw[0, :, label].numpy(),
+                                            np.full(len(raw[0]), label)), rtol=2e-3, atol=1e-6)
+
+
+def test_the_example_gives_a_detectors_objects_one_box_each(tmp_path):
+    pytest.importorskip('onnxscript')
+    cfg, model = detector(DIGITS)
+    export_onnx(model, cfg, CLASSES, tmp_path / 'a.onnx', thresholds=Thresholds(0.45),
+                size=(64, 96))
+    Image.fromarray(photo(96, 64)).save(tmp_path / 'a.png')
+    result = subprocess.run([sys.executable, 'docs/run_onnx.py', tmp_path / 'a.onnx',
+                             tmp_path / 'a.png'], text=True, capture_output=True)
+    assert result.returncode == 0, result.stderr
+    lines = [line.split(' ', 2) for line in result.stdout.splitlines()]
+    boxes = torch.tensor([json.loads(box) for *_, box in lines])
+    labels = torch.tensor([int(label) for label, *_ in lines])
+    best_first = torch.arange(len(boxes), 0, -1.0)
+    assert 1 < len(lines) == len(batched_nms(boxes, best_first, labels, 0.51))
 
 
 def test_a_file_that_gives_something_else_is_not_kept(exported, tmp_path, monkeypatch):

@@ -236,15 +236,21 @@ def test_a_detector_gives_boxes_in_the_coordinates_of_the_picture(detector):
     assert 2 * untouched < changed  # mmengine draws a picture itself shifted by half a pixel
 
 
-def test_detectors_take_thresholds_of_classes_but_no_calibration(detector):
+def test_detectors_take_thresholds_of_classes_and_calibrate(detector):
     infer = DetInferencer(weights=detector, device='cpu', show_progress=False,
                           thresholds=Thresholds(1.0, {'3': 0.0}))
     sample, = infer.forward(infer.collate_fn([infer.pipeline(photo())]))
     sample.pred_instances.labels[::2] = 3
     for box in infer.result(sample):
         assert box['predicted'] == (box['label'] == '3')
-    with pytest.raises(UserError, match='of a detector scores are not calibrated'):
-        DetInferencer(weights=detector, thresholds=Thresholds(0.5, temperature=2.0))
+    halved = DetInferencer(weights=detector, device='cpu', show_progress=False,
+                           thresholds=Thresholds(0.5, temperature=2.0, biases={'3': -1.0}))
+    calibrated, = halved.forward(halved.collate_fn([halved.pipeline(photo())]))
+    found = calibrated.pred_instances
+    expected = (found.raw_scores.double().logit() / 2 - 1.0 * (found.labels == 3)).sigmoid()
+    torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=0)
+    for box in halved.result(calibrated):
+        assert box['predicted'] == (box['score'] >= 0.5)
 
 
 def test_a_network_of_the_other_kind_names_the_right_inferencer(classifier, detector):

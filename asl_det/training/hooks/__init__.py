@@ -1,5 +1,5 @@
 from asl_det.training.hooks.accumulation import AdaptiveGammaHook
-from asl_det.training.hooks.calibration import CalibrationHook
+from asl_det.training.hooks.calibration import CalibrationHook, DecideHook
 from asl_det.training.hooks.classifier_prior import ClassifierPriorHook
 from asl_det.training.hooks.drawing import (
     CurvesHook,
@@ -18,7 +18,7 @@ from asl_det.training.hooks.safe_logger import SafeLoggerHook
 from asl_det.training.hooks.same_schedule import SameScheduleHook
 
 __all__ = ['AdaptiveGammaHook', 'CalibrationHook', 'ClassifierPriorHook', 'CurvesHook',
-           'DrawingHook', 'DrawnSafely', 'EpochSeedHook', 'GuardHook', 'LoadWeightsHook',
-           'MultiLabelPicturesHook', 'ProbabilityMonitorHook', 'RawAndEMAHook', 'RawAndEMAValLoop',
-           'RisingMarginHook', 'SafeCheckpointHook', 'SafeEMAHook', 'SafeLoggerHook',
-           'SameScheduleHook']
+           'DecideHook', 'DrawingHook', 'DrawnSafely', 'EpochSeedHook', 'GuardHook',
+           'LoadWeightsHook', 'MultiLabelPicturesHook', 'ProbabilityMonitorHook', 'RawAndEMAHook',
+           'RawAndEMAValLoop', 'RisingMarginHook', 'SafeCheckpointHook', 'SafeEMAHook',
+           'SafeLoggerHook', 'SameScheduleHook']

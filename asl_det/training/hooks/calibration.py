@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any, Dict, Hashable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
+import torch
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 
+from asl_det.analysis.calibration import box_scores
 from asl_det.analysis.claims import Claims, claims_of_labels
 from asl_det.analysis.detections import Boxes, claims_of_predictions
 from asl_det.errors import UserError
@@ -134,6 +136,42 @@ class CalibrationHook(Hook):
             return names, claims_of_predictions(found, [truth[key] for key in self._seen], names)
         logits, targets = np.stack(found, axis=1)
         return names, claims_of_labels(logits, targets)
+
+
+class DecideHook(Hook):
+    """Leaves the boxes of a test that are predicted, with calibrated scores, for those who draw.
+
+    Metrics have seen all boxes before, as the network gives them.
+
+    Args:
+        thresholds: how scores are calibrated, and from which on a box is
+            predicted.
+        classes: names.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, thresholds: Thresholds, classes: Sequence[str]) -> None:
+        self.thresholds, self.classes = thresholds, classes
+        self.least = np.array(thresholds.of(classes))
+        self.boxes = self.predicted = 0
+
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
+                        outputs: Optional[Sequence[BaseDataElement]] = None) -> None:
+        for sample in outputs or ():
+            found = sample.get('pred_instances')
+            if found is None or 'scores' not in found or 'labels' not in found:
+                continue
+            labels = found.labels.cpu().numpy()
+            scores = box_scores(self.thresholds, self.classes, found.scores.cpu().numpy(), labels)
+            chosen = scores >= self.least[labels]
+            found.scores = torch.from_numpy(scores).to(found.scores)
+            sample.pred_instances = found[torch.from_numpy(chosen).to(found.labels.device)]
+            self.boxes += len(chosen)
+            self.predicted += int(chosen.sum())
+
+    def after_test(self, runner: Runner) -> None:
+        runner.logger.info(f'{self.predicted} of {self.boxes} boxes are predicted')
 
 
 def _seen(sample: BaseDataElement) -> Optional[Seen]:
