@@ -357,7 +357,8 @@ def test(cfg: Config,
         metrics = _test(runner)
     if out is not None and is_main_process():
         record = dict(config=config, checkpoint=str(checkpoint), metrics=metrics,
-                      thresholds=chosen and dict(chosen.thresholds.to_dict(), why=chosen.why),
+                      thresholds=chosen and chosen.thresholds.to_dict(),
+                      thresholds_are=chosen and chosen.why,
                       versions=versions())
         write_whole(out, json.dumps(record, indent=2, default=_plain) + '\n')
     barrier()

@@ -101,7 +101,7 @@ def even_odds(loss: Dict[str, Any]) -> float:
         logits = torch.logit(p).unsqueeze(1).requires_grad_()
         cost = asymmetric_loss(logits, target(logits.shape, dtype=p.dtype), **settings)
         slopes.append(torch.autograd.grad(cost.sum(), logits)[0].squeeze(1))
-    falling = torch.nonzero(sum(slopes) >= 0)  # positives and negatives pull alike
+    falling = torch.nonzero(slopes[0] + slopes[1] >= 0)  # positives and negatives pull alike
     return round(float(p[falling[0, 0]]), 3) if len(falling) else SURE
 
 

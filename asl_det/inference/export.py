@@ -35,6 +35,8 @@ class Calibrated(nn.Module):
     def __init__(self, thresholds: Thresholds, classes: Sequence[str]) -> None:
         super().__init__()
         self.curve, self.changes = thresholds.curve, thresholds.calibrates
+        self.temperature: Tensor
+        self.bias: Tensor
         for name, values in zip(('temperature', 'bias'), thresholds.scales(classes), strict=True):
             self.register_buffer(name, torch.tensor(values))
 
@@ -52,7 +54,7 @@ class ClassifierNetwork(nn.Module):
         raw: a second output, the probabilities without that.
     """
 
-    def __init__(self, model: MultiLabelClassifier, calibrated: 'Calibrated', logits: bool,
+    def __init__(self, model: MultiLabelClassifier, calibrated: Calibrated, logits: bool,
                  raw: bool = False) -> None:
         super().__init__()
         self.outputs = ('scores', 'raw_scores')[:1 + raw]

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from mmengine.runner import CheckpointLoader
 from scipy.special import logit
@@ -18,10 +18,9 @@ KEYS = ('global', 'classes', 'temperature', 'bias', 'temperatures', 'biases', 's
 OBJECTS = ('classes', 'temperatures', 'biases', 'source')
 
 Points = Sequence[Tuple[float, float]]
-T = TypeVar('T')
 
 
-def along(points: Points, x: T) -> T:
+def along(points: Points, x: Any) -> Any:
     """Where the line through points, and straight on beyond the ends, is at ``x``.
 
     Args:
@@ -211,7 +210,7 @@ def _positive(value: Any, where: str) -> float:
 def _curve(value: Any, where: str) -> Points:
     rising = isinstance(value, (list, tuple)) and len(value) != 1 and all(
         isinstance(point, (list, tuple)) and len(point) == 2 for point in value)
-    points = [tuple(_number(v, f'{where}: curve') for v in point) for point in value] \
+    points = [(_number(x, f'{where}: curve'), _number(y, f'{where}: curve')) for x, y in value] \
         if rising else []
     if not rising or any(a[i] >= b[i] for a, b in zip(points, points[1:], strict=False)
                          for i in (0, 1)):
