@@ -42,6 +42,9 @@ def read_scalars(work_dir: Union[str, Path]) -> Series:
 def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
     """Draw the losses, the metric and the learning rate of a run into an image file.
 
+    A panel whose values were recorded once alone has no curve and is left
+    out; a run of which there is nothing else gets no file.
+
     Args:
         work_dir: folder of the run.
         out: file to write; its suffix decides on the format.
@@ -52,7 +55,8 @@ def plot_run(work_dir: Union[str, Path], out: Union[str, Path]) -> None:
         'validation': [n for n in scalars if _is_metric(n)],
         'learning rate': ['lr'] if 'lr' in scalars else [],
     }
-    panels = {title: names for title, names in panels.items() if names}
+    panels = {title: names for title, names in panels.items()
+              if any(len(scalars[name][0]) > 1 for name in names)}
     if not panels:
         return
     with matplotlib.rc_context({'axes.spines.top': False, 'axes.spines.right': False}):
@@ -119,7 +123,8 @@ def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> L
 
     The upper row has a panel for every run: the mean probability of its
     positives and of its negatives being negative. Below: delta_p, gamma_neg
-    where it changes, the share of positives in the gradient, and the metric.
+    where it changes, the share of positives in the gradient, and the metric
+    if it was measured more than once.
 
     Args:
         runs: label -> folder of a run.
@@ -142,7 +147,8 @@ def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> L
     lower = ['delta_p', 'grad_pos']
     if any(len(set(r.get('gamma_neg', ((), ()))[1])) > 1 for r in records.values()):
         lower.insert(1, 'gamma_neg')
-    columns = max(len(runs), len(lower) + 1)
+    measured = any(len(steps) > 1 for _, _, steps, _ in metrics.values())
+    columns = max(len(runs), len(lower) + measured)
     figure = Figure(figsize=(3.0 * columns, 5.6), layout='constrained')
     grid = figure.add_gridspec(2, columns)
     for column, (label, record) in enumerate(records.items()):
@@ -166,11 +172,12 @@ def plot_training(runs: Dict[str, Union[str, Path]], out: Union[str, Path]) -> L
         axes.set(title=titles[name], xlabel='iteration')
         if column == 0:
             axes.legend(framealpha=0.8, edgecolor='none', fontsize='x-small')
-    axes = figure.add_subplot(grid[1, len(lower)])
-    for (label, (name, by_epoch, steps, values)), colour, line in zip(
-            metrics.items(), COLOURS, LINES, strict=False):
-        axes.plot(steps, values, marker='.', color=colour, linestyle=line, label=label)
-        axes.set(title=name, xlabel='epoch' if by_epoch else 'iteration')
+    if measured:
+        axes = figure.add_subplot(grid[1, len(lower)])
+        for (label, (name, by_epoch, steps, values)), colour, line in zip(
+                metrics.items(), COLOURS, LINES, strict=False):
+            axes.plot(steps, values, marker='.', color=colour, linestyle=line, label=label)
+            axes.set(title=name, xlabel='epoch' if by_epoch else 'iteration')
     return save(figure, out)
 
 

@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--config', help=argparse.SUPPRESS)  # as it was given before
     parser.add_argument('--examples', metavar='DIR', help='pictures to choose from, which the '
                         'page shows to everybody who reaches it (default: none)')
-    add_threshold(parser, 'where the slider begins', 'that of the '
-                  'first checkpoint')
+    add_threshold(parser, 'score from which a class or box is shown until the slider is '
+                  'moved', 'as each checkpoint says, or else its loss')
     add_device(parser)
     parser.add_argument('--host', default='127.0.0.1', help='address that the page is served at; '
                         'the default is reached from this machine alone. Anybody who reaches it '
@@ -39,5 +39,4 @@ def run(args: argparse.Namespace) -> None:
     asked = Thresholds.parse(args.threshold)
     networks = [(path, build_inferencer(one, args.device, asked))
                 for path, one in zip(checkpoints, opened, strict=True)]
-    page = build_page(networks, find_examples(args.examples), networks[0][1].thresholds.default)
-    serve(page, args.host, args.port)
+    serve(build_page(networks, find_examples(args.examples)), args.host, args.port)

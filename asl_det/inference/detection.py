@@ -77,12 +77,14 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
             ).to(found.scores.device)
         return samples
 
-    def result(self, sample: DetDataSample, top_k: Optional[int] = None) -> List[Dict[str, Any]]:
+    def result(self, sample: DetDataSample, top_k: Optional[int] = None,
+               threshold: Optional[float] = None) -> List[Dict[str, Any]]:
         """All boxes, the highest score first.
 
         Args:
             sample: a prediction.
             top_k: at most so many of them are ``predicted``.
+            threshold: in the place of the thresholds of all classes.
 
         Returns:
             ``dict(category_id, label, bbox, score, predicted)``: place in
@@ -91,7 +93,7 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
         """
         found = sample.pred_instances.cpu()
         order = torch.argsort(found.scores, descending=True, stable=True)
-        chosen = self._chosen(sample, top_k)
+        chosen = self._chosen(sample, top_k, threshold)
         boxes = found.bboxes if isinstance(found.bboxes, torch.Tensor) else found.bboxes.tensor
         results = []
         for i in order.tolist():

@@ -91,8 +91,15 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
         predictions = preds if return_datasamples else [self.result(p, top_k) for p in preds]
         return dict(predictions=list(predictions), visualization=visualization)
 
-    def result(self, sample: MultiLabelSample, top_k: Optional[int] = None) -> List[Dict[str, Any]]:
-        """The ``top_k`` classes and all that are predicted, the highest score first."""
+    def result(self, sample: MultiLabelSample, top_k: Optional[int] = None,
+               threshold: Optional[float] = None) -> List[Dict[str, Any]]:
+        """The ``top_k`` classes and all that are predicted, the highest score first.
+
+        ``threshold`` takes the place of the thresholds of all classes.
+        """
+        if threshold is not None:
+            sample = sample.clone()
+            sample.pred_labels = (sample.logits >= logit(threshold)).nonzero().squeeze(1)
         top_k = TOP_K if top_k is None else top_k
         scores, logits = sample.scores.tolist(), sample.logits.nan_to_num().tolist()
         predicted = set(sample.pred_labels.tolist())
@@ -107,11 +114,8 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
 
         ``threshold`` takes the place of the thresholds of all classes.
         """
-        if threshold is not None:
-            sample = sample.clone()
-            sample.pred_labels = (sample.logits >= logit(threshold)).nonzero().squeeze(1)
         from asl_det.analysis.pictures import draw_ranked  # matplotlib only when it is needed
-        return draw_ranked(image[..., ::-1], self.result(sample, top_k))
+        return draw_ranked(image[..., ::-1], self.result(sample, top_k, threshold))
 
     @staticmethod
     def as_json(records: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from asl_det.files.reading import MISSING, NUMBER
 from asl_det.files.text import shown
-from asl_det.preflight.finding import Finding
+from asl_det.preflight.finding import Box, Finding
 
 LARGEST = sys.float_info.max
 
@@ -43,8 +43,8 @@ class Table:
         return f'{self.path}: {self.name}[{self.kept[row]}]{text}'
 
     def finding(self, rule: str, row: int, message: str, error: bool = True,
-                images: Tuple[str, ...] = ()) -> Finding:
-        return Finding(rule, self.where(row), message, error, images)
+                images: Tuple[str, ...] = (), boxes: Tuple[Box, ...] = ()) -> Finding:
+        return Finding(rule, self.where(row), message, error, images, boxes)
 
     def no_dicts(self) -> Iterator[Finding]:
         for i, record in self.others:

@@ -19,5 +19,5 @@ def draw_findings(report: Report, run: Run, folder: Union[str, Path]) -> List[Pa
         folder.mkdir(parents=True, exist_ok=True)
         drawn.append(folder / f'{i + 1:03d}_{re.sub(r"[^a-z0-9]+", "-", finding.rule.lower())}.png')
         plot_images(finding.images[:SHOWN], f'{finding.where}: {finding.message}', drawn[-1],
-                    loaders=loaders)
+                    loaders=loaders, boxes=finding.boxes[:SHOWN])
     return drawn

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from asl_det.errors import PreflightError, UserError
 
+Box = Tuple[float, float, float, float]
 SHOWN = 3  # findings of one rule and file; the rest is counted
 IGNORE = 'ASL_DET_IGNORE_CHECKS'  # names of checks whose errors keep no run from starting
 
@@ -25,6 +26,8 @@ class Finding:
         message: what came, what was expected, what to do.
         error: whether the run can not start; otherwise a warning.
         images: image files that show it, for ``asl-det check --show``.
+        boxes: x, y, width and height in pixels of the box that is meant in
+            each of them, as the annotations have it; empty where none is.
     """
 
     rule: str
@@ -32,6 +35,7 @@ class Finding:
     message: str
     error: bool = True
     images: Tuple[str, ...] = ()
+    boxes: Tuple[Box, ...] = ()
 
     def __str__(self) -> str:
         return f'{"error" if self.error else "warning"}: {self.where}: {self.message}'

@@ -1,7 +1,7 @@
 """Boxes of an annotation file, all at once: sizes, places, and what they may have been meant as."""
 
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from asl_det.data.coco_json import wrong_mask
 from asl_det.files.reading import MISSING, NUMBER
 from asl_det.files.text import shown
 from asl_det.preflight.columns import Table, rows_of
-from asl_det.preflight.finding import Finding
+from asl_det.preflight.finding import Box, Finding
 
 TOLERANCE = 1.0  # pixels beyond the image that are rounding
 FEW = 3  # boxes from which on a pattern is no accident
@@ -38,16 +38,19 @@ class Boxes:
         for i in rows_of(mask):
             yield self.table.finding(rule, int(self.rows[i]), message.format(
                 box=_text(self.xywh[i]), size=' x '.join(f'{v:g}' for v in self.sizes[i])), error,
-                (self.images[i],))
+                (self.images[i],), (tuple(self.xywh[i].tolist()),))
 
     def say_of_all(self, rule: str, mask: np.ndarray, message: str) -> Iterator[Finding]:
         """One finding for many boxes, with the first as the example."""
         first = int(np.argmax(mask))
+        shown: Dict[str, Box] = {}
+        for i in rows_of(mask)[:50]:
+            shown.setdefault(self.images[i], tuple(self.xywh[i].tolist()))
         yield Finding(rule, str(self.table.path), f'{int(mask.sum())} of {len(mask)} boxes, such '
                       f'as bbox {_text(self.xywh[first])} of {self.table.name}'
                       f'[{self.table.kept[self.rows[first]]}] in an image of '
                       f'{" x ".join(f"{v:g}" for v in self.sizes[first])}, {message}',
-                      images=tuple(dict.fromkeys(self.images[i] for i in rows_of(mask)[:50])))
+                      images=tuple(shown), boxes=tuple(shown.values()))
 
 
 def readable_boxes(table: Table, values: Sequence[Any]) -> Tuple[List[Finding], np.ndarray]:

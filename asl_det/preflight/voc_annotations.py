@@ -126,20 +126,21 @@ def _check_box(where: str, thing: Any, size: Tuple[float, float], image: str) ->
                       f'numbers {", ".join(CORNERS)} in pixels', images=(image,))
         return
     left, top, right, bottom = corners
+    place = dict(images=(image,), boxes=((left, top, right - left, bottom - top),))
     shown = f'bndbox {left:g}, {top:g}, {right:g}, {bottom:g}'
     if max(corners) <= 1:
         yield Finding('boxes as shares', where, f'{shown} is in shares of the image: expected '
-                      'pixels', images=(image,))
+                      'pixels', **place)
     elif right <= left or bottom <= top:
         yield Finding('negative box', where, f'{shown} has no size: expected {", ".join(CORNERS)} '
-                      'with xmin below xmax and ymin below ymax', images=(image,))
+                      'with xmin below xmax and ymin below ymax', **place)
     elif left > size[0] or top > size[1]:
         yield Finding('box outside', where, f'{shown} lies outside its image of {size[0]:g} x '
-                      f'{size[1]:g}: mmdet would train on it', images=(image,))
+                      f'{size[1]:g}: mmdet would train on it', **place)
     elif right > size[0] + 1 or bottom > size[1] + 1:
         yield Finding('box beyond the image', where, f'{shown} reaches out of its image of '
                       f'{size[0]:g} x {size[1]:g}: mmdet trains on the part inside', error=False,
-                      images=(image,))
+                      **place)
 
 
 def _left_out(path: str, classes: Sequence[str], unknown: Counter) -> Iterator[Finding]:

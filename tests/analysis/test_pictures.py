@@ -8,7 +8,7 @@ from mmengine.dataset import RepeatDataset
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from asl_det.analysis.pictures import plot_sheet
+from asl_det.analysis.pictures import draw_ranked, plot_images, plot_sheet
 from asl_det.multilabel import LoadImageWithPillow, MultiLabelSample
 from asl_det.multilabel.loading import load_rgb, loader_in
 from asl_det.registry import DATASETS
@@ -87,3 +87,24 @@ def test_the_loader_of_a_data_set_is_found_in_wrappers():
     assert type(loader_in(repeated)) is type(loader_in(with_loader)) is LoadImageWithPillow
     assert loader_in(data(dict(type='LoadFeatures', folder='x'))) is None
     assert loader_in(None) is None
+
+
+@pytest.mark.parametrize('box', [(10, 10, 20, 20), (50, 10, 40, 20), (30, 30, 0.5, 10),
+                                 (900, 10, 20, 20), (0, 0, 0.1, 0.1)])
+def test_the_box_that_a_finding_means_is_marked_wherever_it_lies(tmp_path, box):
+    path = str(tmp_path / 'a.png')
+    Image.new('RGB', (64, 64)).save(path)
+    red = []
+    for name, boxes in (('with', [box]), ('without', []), ('odd', [(float('nan'), 1, 2, 3)])):
+        plot_images([path], 'a sentence', tmp_path / f'{name}.png', boxes=boxes)
+        drawn = np.asarray(Image.open(tmp_path / f'{name}.png').convert('RGB')).astype(int)
+        red.append(int((drawn[..., 0] - drawn[..., 2] > 150).sum()))
+    assert red[0] > 30 and red[1:] == [0, 0]
+
+
+def test_small_pictures_are_enlarged_beside_the_bars():
+    bars = [dict(label='cat', score=0.5, predicted=True)]
+    image = np.full((40, 64, 3), (0, 99, 0), np.uint8)
+    drawn = draw_ranked(image, bars)
+    assert (drawn == image[0, 0]).all(2).sum() == 4 * 40 * 4 * 64
+    assert draw_ranked(np.zeros((900, 1200, 3), np.uint8), bars).shape[0] == 480

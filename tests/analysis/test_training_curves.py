@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from asl_det.analysis.loss_curves import negative_curves, peak, plot_gradients, plot_losses
 from asl_det.analysis.training_curves import plot_training, read_probabilities
@@ -48,6 +49,18 @@ def test_runs_are_drawn_side_by_side_and_resumed_records_count_once(tmp_path):
     assert all(f.stat().st_size > 5000 for f in files)
     with pytest.raises(UserError, match='ProbabilityMonitorHook'):
         plot_training({'none': tmp_path}, tmp_path / 'figure')
+
+
+def test_a_metric_that_was_measured_once_is_no_curve(tmp_path):
+    run = write_run(tmp_path / 'run')
+    log = run / '20240101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    widths = []
+    for step in (20, 40):
+        with log.open('a') as file:
+            file.write(json.dumps(dict(step=step, mAP=0.5)) + '\n')
+        widths.append(Image.open(plot_training({'run': run}, tmp_path / 'figure')[0]).width)
+    assert widths[1] - widths[0] == 3.0 * 150  # a panel
 
 
 @pytest.mark.parametrize('content, says', [

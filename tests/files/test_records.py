@@ -5,6 +5,7 @@ import logging
 
 import pytest
 from mmengine.logging import MMLogger
+from PIL import Image
 
 from asl_det.analysis.training_curves import plot_run, read_scalars
 from asl_det.errors import UserError
@@ -56,6 +57,21 @@ def test_a_resumed_run_writes_after_the_last_whole_record(tmp_path):
     path.write_bytes(b'{"ste')
     append_record(path, dict(step=3))
     assert path.read_bytes() == b'{"step": 3}\n'
+
+
+def test_a_value_that_was_recorded_once_is_no_curve(tmp_path):
+    log = tmp_path / '20240101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text('{"step": 1, "loss": 1.0, "lr": 0.1}\n')
+    plot_run(tmp_path, tmp_path / 'curves.png')
+    assert not (tmp_path / 'curves.png').exists()
+    widths = []
+    for row in ('{"step": 2, "loss": 0.5, "bbox_mAP": 0.1}', '{"step": 3, "bbox_mAP": 0.2}'):
+        with log.open('a') as file:
+            file.write(f'{row}\n')
+        plot_run(tmp_path, tmp_path / 'curves.png')
+        widths.append(Image.open(tmp_path / 'curves.png').width)
+    assert widths[1] == pytest.approx(2 * widths[0], abs=2)  # a panel, two panels
 
 
 def test_curves_are_drawn_from_what_a_killed_run_left(tmp_path):

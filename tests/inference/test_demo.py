@@ -15,6 +15,7 @@ from asl_det.errors import UserError
 from asl_det.inference.demo import build_page, find_examples, serve
 from asl_det.inference.infer import build_inferencer
 from asl_det.inference.opening import open_checkpoint
+from asl_det.multilabel.thresholds import Thresholds
 
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
 
@@ -38,18 +39,18 @@ def drawings(tab):
             for s in sources}
 
 
-def test_the_slider_changes_what_is_drawn_and_the_networks_run_once(classifier, detector, browser,
-                                                                    tmp_path):
+def test_the_page_shows_what_networks_find_and_the_slider_changes_it(classifier, detector, browser,
+                                                                 tmp_path):
     pytest.importorskip('gradio')
     runs = []
     networks = []
-    for name, path in (('a classifier', classifier), ('a detector', detector)):
-        infer = build_inferencer(open_checkpoint(None, path), 'cpu')
+    for name, path, least in (('a <b>', classifier, 0.125), ('a detector', detector, 0.0)):
+        infer = build_inferencer(open_checkpoint(None, path), 'cpu', Thresholds(least))
         infer.forward = (lambda forward: lambda *args: runs.append(1) or forward(*args))(
             infer.forward)
         networks.append((name, infer))
     Image.fromarray(photo(200, 150)).save(tmp_path / 'a.png')
-    page = build_page(networks, threshold=0.0)
+    page = build_page(networks)
     url = serve(page, wait=False)
     assert url.startswith('http://127.0.0.1:')
     try:
@@ -59,8 +60,14 @@ def test_the_slider_changes_what_is_drawn_and_the_networks_run_once(classifier, 
         two = "() => [...document.images].filter(i => i.src.endsWith('image.png')).length == 2"
         tab.wait_for_function(two, timeout=60000)
         before = drawings(tab)
+        said = tab.inner_text('body')
+        for text in ('What networks find in a picture', 'MultiLabelClassifier with ', 'a <b>',
+                     'own threshold: 0.12', 'RetinaNet with ', 'a detector', 'own threshold: 0.00'):
+            assert text in said
+        tab.wait_for_function("() => document.querySelectorAll('[role=row]').length > 5")
+        own, number = tab.locator('input[type=checkbox]'), tab.locator('input[type=number]')
+        assert own.is_checked() and number.input_value() in ('0.12', '0.13')
         tab.screenshot(path=tmp_path / 'before.png')
-        number = tab.locator('input[type=number]')
         number.fill('1')
         number.press('Enter')
         tab.wait_for_function(
@@ -71,8 +78,9 @@ def test_the_slider_changes_what_is_drawn_and_the_networks_run_once(classifier, 
         tab.screenshot(path=tmp_path / 'after.png')
         for old, new in zip(before.values(), after.values(), strict=True):
             assert old.shape == new.shape and (old != new).any()
-        assert len(runs) == 2
-        boxes, none = (np.abs(images[list(images)[1]].astype(int) - photo(200, 150)).mean()
+        assert len(runs) == 2 and not own.is_checked()
+        enlarged = photo(200, 150).repeat(2, 0).repeat(2, 1)
+        boxes, none = (np.abs(images[list(images)[1]].astype(int) - enlarged).mean()
                        for images in (before, after))
         assert none < boxes
     finally:
@@ -104,7 +112,7 @@ def test_a_folder_that_the_config_in_a_checkpoint_names_is_not_published(classif
     torch.save(content, tmp_path / 'theirs.pth')
     served = []
     monkeypatch.setattr('asl_det.inference.demo.build_page',
-                        lambda networks, examples, threshold: served.append(examples))
+                        lambda networks, examples: served.append(examples))
     monkeypatch.setattr('asl_det.inference.demo.serve', lambda *args: None)
     for more, expected in (((), []), (('--examples', str(folder / 'sub')),
                                       [f'{folder}/sub/a.jpg'])):

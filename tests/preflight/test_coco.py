@@ -254,6 +254,18 @@ def test_the_objects_that_count_are_those_that_mmdet_keeps(tmp_path):
     assert read_coco(path, classes).counts.tolist() == kept.tolist()
 
 
+def test_findings_say_which_box_of_which_image_they_mean(tmp_path):
+    content = coco()
+    content[A][3]['bbox'] = [90, 10, 30, 20]
+    finding, = check_coco_file(write(tmp_path / 'a.json', content), image_folder='images')
+    assert (finding.images, finding.boxes) == (('images/2.png',), ((90.0, 10.0, 30.0, 20.0),))
+    content = coco()
+    corners(content)
+    finding, = check_coco_file(write(tmp_path / 'a.json', content), image_folder='images')
+    assert finding.images == ('images/1.png', 'images/2.png')
+    assert [box[2:] for box in finding.boxes] == [(90, 50), (90, 70)]
+
+
 def test_repeated_mistakes_are_counted(tmp_path):
     content = coco()
     for annotation in content[A]:
