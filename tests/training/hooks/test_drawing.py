@@ -45,7 +45,7 @@ def test_a_defect_in_drawing_is_a_warning_with_its_traceback(run, tmp_path):
     (tmp_path / 'curves.png').mkdir()
     log = tmp_path / '20240101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)
-    log.write_bytes(b'{"step": 1, "loss": 1.0}\n')
+    log.write_bytes(b'{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 1.0}\n')
     CurvesHook().after_train(run)
     assert 'IsADirectoryError' in run.records[0].getMessage() and run.records[0].exc_info
 
