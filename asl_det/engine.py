@@ -397,8 +397,7 @@ def _use_thresholds(runner: Runner, cfg: Config, checkpoint: str,
     if is_classifier(cfg.model):
         model: Any = unwrap(runner.model)
         model.use_thresholds(chosen.thresholds, classes, calibrate=False)
-    else:
-        runner.register_hook(hooks.DecideHook(chosen.thresholds, classes))
+    runner.register_hook(hooks.DecideHook(chosen.thresholds, classes))
     log_lines(runner, [f'thresholds: {chosen.why}'])
     return chosen
 

@@ -62,9 +62,11 @@ def run(args: argparse.Namespace) -> None:
                         partial=args.partial, anew=args.overwrite)
     except KeyboardInterrupt:
         sys.exit(f'interrupted: what is finished is in {out}, the same command again goes on')
-    print(f'{summary.computed} pictures computed, {summary.done} kept:')
+    redrawn = f', {summary.redrawn} drawn again' if summary.redrawn else ''
+    print(f'{summary.computed} pictures computed{redrawn}, {summary.done} kept:')
     for name in ('pictures/', 'predictions.json', 'predictions.csv'):
         print(f'  {summary.folder}/{name}')
+    print(summary.predicted)
     if summary.left_out:
         print(f'not taken as pictures, because they are results: {", ".join(summary.left_out)}')
     if summary.unreadable:

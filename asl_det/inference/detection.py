@@ -10,6 +10,7 @@ import torch
 from mmdet.apis import DetInferencer as MMDetInferencer
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.structures import InstanceData
 from torch import nn
 
 from asl_det.analysis.calibration import box_scores, rounded
@@ -39,6 +40,8 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
     Raises:
         UserError: if the checkpoint does not fit, or is no detector.
     """
+
+    units = 'boxes'
 
     def __init__(self, model: Optional[ConfigLike] = None, weights: Optional[str] = None,
                  device: Optional[str] = None,
@@ -104,6 +107,22 @@ class DetInferencer(FromCheckpoint, MMDetInferencer):
                                 score=rounded(float(found.scores[i])),
                                 predicted=bool(chosen[i])))
         return results
+
+    def kept(self, sample: DetDataSample) -> Dict[str, Any]:
+        """What is kept of a sample beside its :meth:`result`, to draw it again."""
+        return dict(masks=True) if 'masks' in sample.pred_instances else {}
+
+    def restore(self, record: Dict[str, Any]) -> Optional[DetDataSample]:
+        """The sample of a kept result; None where it had masks, which are not kept."""
+        if record.get('masks'):
+            return None
+        boxes = record['result']
+        corners = torch.tensor([box['bbox'] for box in boxes]).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        labels = torch.tensor([box['category_id'] for box in boxes], dtype=torch.int64)
+        return DetDataSample(pred_instances=InstanceData(
+            bboxes=corners, labels=labels,
+            scores=torch.tensor([box['score'] for box in boxes], dtype=torch.float64)))
 
     def picture(self, image: np.ndarray, sample: DetDataSample,
                 top_k: Optional[int] = None, threshold: Optional[float] = None) -> np.ndarray:

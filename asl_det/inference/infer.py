@@ -1,5 +1,7 @@
 """Run a network over pictures, draw them, and keep what it says."""
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,9 @@ class Summary:
     Attributes:
         done: pictures (and frames) of which results are kept.
         computed: those of this run.
+        redrawn: those of this run that had been computed, with other
+            thresholds.
+        predicted: in a sentence, from which score on, why, and how many are.
         unreadable: a line for every file that could not be read.
         folder: of drawings, ``predictions.json`` and ``predictions.csv``.
         left_out: folders of results that lie among the pictures.
@@ -37,6 +42,8 @@ class Summary:
 
     done: int
     computed: int
+    redrawn: int
+    predicted: str
     unreadable: List[str]
     folder: Path
     left_out: Sequence[str] = ()
@@ -79,14 +86,13 @@ def infer(config: Optional[ConfigLike], checkpoint: str, inputs: Sequence[str], 
     pictures, left_out = find_pictures(inputs, out)
     opened = open_checkpoint(config, checkpoint, partial)
     inferencer = build_inferencer(opened, device, thresholds)
-    with Store(out, _made_with(opened, inferencer.thresholds, top_k), anew) as store:
+    with Store(out, _made_with(opened, inferencer.thresholds), anew) as store:
         summary = _Run(inferencer, store, top_k, batch_size).over(pictures)
     return replace(summary, left_out=left_out)
 
 
-def _made_with(opened: Opened, thresholds: Thresholds,
-               top_k: Optional[int]) -> Dict[str, Any]:
-    """What decides about the result of a picture."""
+def _made_with(opened: Opened, thresholds: Thresholds) -> Dict[str, Any]:
+    """What decides about the scores of a picture."""
     content, pipeline = opened.cfg.to_dict(), pipeline_of(opened.cfg)
     path = os.path.expanduser(opened.source)
     # Behind a URL, as in a file, other weights may come to lie.
@@ -96,7 +102,8 @@ def _made_with(opened: Opened, thresholds: Thresholds,
         classes=opened.classes, config=dict(model=content['model'], pipeline=pipeline),
         data=data_of(dict(model=content['model'],
                           test_dataloader=dict(dataset=dict(pipeline=pipeline))), {}),
-        top_k=top_k, thresholds=thresholds.to_dict(), code=code_of(content)))
+        calibration={k: v for k, v in thresholds.to_dict().items()
+                     if k not in ('global', 'classes', 'source')}, code=code_of(content)))
 
 
 class _Run:
@@ -108,7 +115,9 @@ class _Run:
         self.top_k = top_k
         self.batch_size = batch_size
         self.unreadable: List[str] = []
-        self.computed = 0
+        self.computed = self.redrawn = 0
+        decided = [inferencer.thresholds.of(inferencer.classes), top_k]
+        self.drawn_with = hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
 
     def over(self, pictures: Sequence[Picture]) -> Summary:
         total = sum(video_facts(p)[0] if p.is_video else 1 for p in pictures)
@@ -123,19 +132,33 @@ class _Run:
         finally:  # also of a run that is interrupted
             inferencer = self.inferencer
             self.store.finish(inferencer.as_json, inferencer.as_rows)
-        return Summary(sum(1 for _ in self.store.records()), self.computed, self.unreadable,
-                       self.store.folder)
+        return Summary(sum(1 for _ in self.store.records()), self.computed, self.redrawn,
+                       self._predicted(), self.unreadable, self.store.folder)
+
+    def _predicted(self) -> str:
+        found = [entry['predicted'] for record in self.store.records()
+                 for entry in record['result']]
+        least = sorted({f'{t:.2f}' for t in self.inferencer.thresholds.of(self.inferencer.classes)})
+        span = least[0] if len(least) == 1 else f'{least[0]} to {least[-1]}, by class,'
+        return (f'{sum(found)} of {len(found)} {self.inferencer.units} are predicted: from the '
+                f'score {span} on, {self.inferencer.why}')
 
     def _todo(self, pictures: Sequence[Picture]) -> Iterator[Dict[str, Any]]:
         """Inputs of the network, with ``origin``: picture, frame and image in BGR."""
         for picture in pictures:
             try:
                 for frame, source in frames(picture) if picture.is_video else [(None, None)]:
-                    if self.store.has(picture, frame):
+                    kept = self.store.find(picture, frame)
+                    if kept is not None and kept['drawn_with'] == self.drawn_with:
                         self.progress.advance(self.task)
                         continue
                     pipeline = self.inferencer.pipeline
                     loaded = pipeline.load(picture.path if source is None else source)
+                    sample = kept and self.inferencer.restore(kept)
+                    if sample is not None:
+                        self._keep(picture, frame, loaded['img'], sample)
+                        self.redrawn += 1
+                        continue
                     yield dict(pipeline.prepare(loaded), origin=(picture, frame, loaded['img']))
             except UnreadableError as error:
                 self.unreadable.append(str(error))
@@ -145,11 +168,16 @@ class _Run:
         origins: List[Tuple[Picture, Optional[int], np.ndarray]] = [i.pop('origin') for i in batch]
         samples = self.inferencer.forward(self.inferencer.collate_fn(batch))
         for (picture, frame, image), sample in zip(origins, samples, strict=True):
-            result = self.inferencer.result(sample, self.top_k)
-            drawn = self.inferencer.picture(image, sample, self.top_k)
-            self.store.add(picture, frame, drawn, result)
+            self._keep(picture, frame, image, sample)
             self.computed += 1
-            self.progress.advance(self.task)
+
+    def _keep(self, picture: Picture, frame: Optional[int], image: np.ndarray,
+              sample: Any) -> None:
+        result = self.inferencer.result(sample, self.top_k)
+        drawn = self.inferencer.picture(image, sample, self.top_k)
+        more = dict(self.inferencer.kept(sample), drawn_with=self.drawn_with)
+        self.store.add(picture, frame, drawn, result, more)
+        self.progress.advance(self.task)
 
     def _assemble(self, picture: Picture) -> None:
         """A video of the drawn frames, if one is missing or older than a frame."""

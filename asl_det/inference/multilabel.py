@@ -3,6 +3,7 @@
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Union
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.infer import BaseInferencer
 from scipy.special import logit
@@ -15,6 +16,7 @@ from asl_det.multilabel import MultiLabelClassifier, MultiLabelSample
 from asl_det.multilabel.thresholds import Thresholds
 
 TOP_K = 10  # classes that are told, predicted or not
+MOST_KEPT = 1000  # classes whose logits are kept
 
 
 class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
@@ -47,6 +49,7 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
             image can not be read.
     """
 
+    units = 'labels'
     visualize_kwargs = {'return_vis', 'draw_top_k'}
     postprocess_kwargs = {'top_k'}
 
@@ -107,6 +110,23 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
         return [dict(label=self.classes[c], score=round(scores[c], 6), predicted=c in predicted,
                      logit=round(logits[c], 4))
                 for rank, c in enumerate(order) if rank < top_k or c in predicted]
+
+    def kept(self, sample: MultiLabelSample) -> Dict[str, Any]:
+        """What is kept of a sample beside its :meth:`result`, to draw it again."""
+        few = len(sample.logits) <= MOST_KEPT
+        # Nine digits are those of float32.
+        return dict(logits=[float(f'{v:.9g}') for v in sample.logits.nan_to_num().tolist()]) \
+            if few else {}
+
+    def restore(self, record: Dict[str, Any]) -> Optional[MultiLabelSample]:
+        """The sample of a kept result; None where there are too many classes to keep all."""
+        if 'logits' not in record:
+            return None
+        logits = torch.tensor(record['logits'])
+        chosen = logits.sigmoid().double() >= torch.tensor(self.thresholds.of(self.classes),
+                                                           dtype=torch.float64)
+        return MultiLabelSample(logits=logits, scores=logits.sigmoid(),
+                                pred_labels=chosen.nonzero().squeeze(1))
 
     def picture(self, image: np.ndarray, sample: MultiLabelSample, top_k: Optional[int] = None,
                 threshold: Optional[float] = None) -> np.ndarray:

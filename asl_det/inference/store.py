@@ -75,14 +75,15 @@ class Store:
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def has(self, picture: Picture, frame: Optional[int] = None) -> bool:
-        """Whether this picture, as it is now, is finished."""
+    def find(self, picture: Picture, frame: Optional[int] = None) -> Optional[Record]:
+        """What is kept of this picture, as it is now, if it is finished."""
         record = self._records.get(picture_key(picture.path), {}).get(frame)
-        return (record is not None and record['state'] == picture.state
-                and (self.folder / record['drawn']).is_file())
+        finished = (record is not None and record['state'] == picture.state
+                    and (self.folder / record['drawn']).is_file())
+        return record if finished else None
 
     def add(self, picture: Picture, frame: Optional[int], drawn: np.ndarray,
-            result: List[Dict[str, Any]]) -> None:
+            result: List[Dict[str, Any]], more: Dict[str, Any]) -> None:
         """Keep the drawing ``(H, W, 3)`` RGB, and then the predictions, of a picture."""
         target = self.drawn_name(picture)
         if frame is not None:
@@ -94,7 +95,7 @@ class Store:
         # A run that goes on may spell the path of a video in another way.
         file = next((r['file'] for r in self.of(picture)), picture.path)
         record = dict(path=picture_key(picture.path), file=file, name=picture.name,
-                      state=picture.state, drawn=target, result=result)
+                      state=picture.state, drawn=target, result=result, **more)
         if frame is not None:
             record['frame'] = frame
         append_record(self.folder / RECORDS, record)

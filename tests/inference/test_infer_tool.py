@@ -20,6 +20,7 @@ from asl_det.inference.infer import infer
 from asl_det.inference.pipeline import UnreadableError
 from asl_det.inference.sources import Picture, find_pictures
 from asl_det.inference.store import Store
+from asl_det.multilabel.thresholds import Thresholds
 
 
 def command(monkeypatch, *arguments):
@@ -85,6 +86,30 @@ def test_the_same_command_repeats_nothing_but_what_changed(classifier, folder, t
     assert again[0][0] != first[0][0] and again[0][1] == first[0][1]
 
 
+@pytest.mark.parametrize('network', ['classifier', 'detector'])
+def test_another_threshold_draws_again_and_computes_nothing(network, folder, tmp_path, monkeypatch,
+                                                            request, capsys):
+    checkpoint = request.getfixturevalue(network)
+    arguments = (checkpoint, folder, '--out')
+    command(monkeypatch, *arguments, tmp_path / 'whole', '--threshold', 0.6, '--top-k', 3)
+    command(monkeypatch, *arguments, tmp_path / 'out')
+    capsys.readouterr()
+
+    def forward(*_, **__):
+        raise AssertionError('computed')
+
+    kind = type(pictures.build_inferencer(pictures.open_checkpoint(None, checkpoint)))
+    monkeypatch.setattr(kind, 'forward', forward)
+    command(monkeypatch, *arguments, tmp_path / 'out', '--threshold', 0.6, '--top-k', 3)
+    said = capsys.readouterr().out
+    assert '0 pictures computed, 2 drawn again, 2 kept' in said
+    assert 'are predicted: from the score 0.60 on, as asked for' in said
+    assert content(tmp_path / 'out') == content(tmp_path / 'whole')
+    for drawn in (tmp_path / 'whole/pictures').rglob('*.jpg'):
+        again = tmp_path / 'out' / drawn.relative_to(tmp_path / 'whole')
+        assert again.read_bytes() == drawn.read_bytes()
+
+
 def test_a_killed_run_goes_on_where_it_was(classifier, folder, tmp_path, monkeypatch, computed):
     out = tmp_path / 'out'
     (folder / 'notes.txt').unlink()
@@ -112,8 +137,10 @@ def test_a_killed_run_goes_on_where_it_was(classifier, folder, tmp_path, monkeyp
 def test_results_of_other_settings_are_not_mixed(classifier, folder, tmp_path, monkeypatch):
     out, other = tmp_path / 'out', save(classifier_config(), tmp_path / 'b.pth', tuple('abcd'))
     command(monkeypatch, classifier, folder, '--out', out)
-    for key, checkpoint, *more in (('thresholds', classifier, '--threshold', 0.9),
-                                   ('checkpoint', other), ('top_k', classifier, '--top-k', 2)):
+    calibrating = tmp_path / 'thresholds.json'
+    Thresholds(0.5, temperature=2.0).save(calibrating)
+    for key, checkpoint, *more in (('calibration', classifier, '--threshold', calibrating),
+                                   ('checkpoint', other)):
         said = command(monkeypatch, checkpoint, folder, '--out', out, *more)
         assert f'{key}' in said and '--overwrite' in said and 'something else' in said
     assert command(monkeypatch, other, folder, '--out', out, '--overwrite') == 1

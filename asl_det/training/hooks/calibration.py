@@ -16,7 +16,7 @@ from asl_det.analysis.claims import Claims, claims_of_labels
 from asl_det.analysis.detections import Boxes, claims_of_predictions
 from asl_det.errors import UserError
 from asl_det.files.whole import write_whole
-from asl_det.multilabel.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds, along
 from asl_det.training.hooks.drawing import say
 from asl_det.training.hooks.raw_and_ema import RawAndEMAHook
 from asl_det.training.hooks.safe_checkpoint import SafeCheckpointHook
@@ -66,7 +66,7 @@ class CalibrationHook(Hook):
         self._passes = []
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                       outputs: Optional[Sequence[BaseDataElement]] = None) -> None:
+                       outputs: Optional[Sequence[Any]] = None) -> None:
         if batch_idx == 0:  # RawAndEMAValLoop has two passes in an epoch
             self._passes.append([])
         self._passes[-1] += filter(None, map(_seen, outputs or ()))
@@ -139,9 +139,10 @@ class CalibrationHook(Hook):
 
 
 class DecideHook(Hook):
-    """Leaves the boxes of a test that are predicted, with calibrated scores, for those who draw.
+    """Leaves what a test predicts, with calibrated scores, for those who draw.
 
-    Metrics have seen all boxes before, as the network gives them.
+    Of boxes only those that are predicted stay. Metrics have seen all scores before,
+    as the network gives them.
 
     Args:
         thresholds: how scores are calibrated, and from which on a box is
@@ -157,8 +158,14 @@ class DecideHook(Hook):
         self.boxes = self.predicted = 0
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
-                        outputs: Optional[Sequence[BaseDataElement]] = None) -> None:
+                        outputs: Optional[Sequence[Any]] = None) -> None:
         for sample in outputs or ():
+            if not isinstance(sample, BaseDataElement):  # of another task
+                continue
+            if 'logits' in sample:
+                scale, shift = map(sample.logits.new_tensor, self.thresholds.scales(self.classes))
+                sample.logits = along(self.thresholds.curve, sample.logits) / scale + shift
+                sample.scores = sample.logits.sigmoid()
             found = sample.get('pred_instances')
             if found is None or 'scores' not in found or 'labels' not in found:
                 continue
@@ -171,10 +178,13 @@ class DecideHook(Hook):
             self.predicted += int(chosen.sum())
 
     def after_test(self, runner: Runner) -> None:
-        runner.logger.info(f'{self.predicted} of {self.boxes} boxes are predicted')
+        if self.boxes:
+            runner.logger.info(f'{self.predicted} of {self.boxes} boxes are predicted')
 
 
-def _seen(sample: BaseDataElement) -> Optional[Seen]:
+def _seen(sample: Any) -> Optional[Seen]:
+    if not isinstance(sample, BaseDataElement):  # of another task
+        return None
     key = tuple((name, sample.get(name)) for name in WHICH if name in sample)
     if 'logits' in sample:
         logits = sample.logits.float().cpu().numpy()
