@@ -34,7 +34,8 @@ if mmdet.registry.VISUALIZERS._imported:
 # _base_ of that name holds it builds in a scope of that name, where everything of mmdet's is found.
 MODULE2PACKAGE['asl_det'] = 'asl_det.config'
 for registry in [r for r in vars(mmdet.registry).values() if isinstance(r, Registry)]:
-    Registry(registry.name, parent=registry, scope='asl_det', locations=registry._locations)
+    own = Registry(registry.name, parent=registry, scope='asl_det', locations=registry._locations)
+    own._imported = not registry._locations  # or mmengine warns that asl_det is not installed
 
 
 class _ToMMEngine(logging.Handler):

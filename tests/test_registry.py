@@ -1,10 +1,13 @@
 """One name for a type, however a config writes it."""
 
+import mmdet.registry
 import pytest
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import ConfigDict
 from mmengine.config.lazy import LazyObject
+from mmengine.registry import Registry
 
+import asl_det.registered  # noqa: F401
 from asl_det.registry import is_type, type_name
 
 
@@ -20,3 +23,10 @@ def test_a_type_has_the_same_name_as_text_with_a_scope_a_dotted_path_and_as_a_cl
 
 def test_what_has_no_type_has_no_name():
     assert type_name(dict(a=1)) == type_name(None) == ''
+
+
+def test_no_registry_warns_that_this_package_is_not_installed(capsys):
+    for registry in [r for r in vars(mmdet.registry).values() if isinstance(r, Registry)]:
+        registry.children['asl_det'].import_from_location()
+    said = capsys.readouterr()
+    assert 'not installed' not in said.out + said.err
