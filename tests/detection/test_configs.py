@@ -91,4 +91,4 @@ def test_the_hand_written_configs_are_what_the_flag_writes(twin):
 def test_configs_say_what_they_reproduce_and_how():
     for path in CONFIGS:
         head = path.read_text().split('"""')[1]
-        assert 'python tools/train.py' in head and 'AP' in head, path
+        assert 'asl-det train asl_det::' in head and 'AP' in head, path

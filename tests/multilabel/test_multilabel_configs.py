@@ -105,6 +105,6 @@ def test_weight_decay_is_for_weights_only():
 def test_configs_say_what_they_reproduce_and_how():
     for path in CONFIGS:
         head = path.read_text().split('"""')[1]
-        assert f'configs/multilabel/{path.name}' in head, path
+        assert f'asl_det::multilabel/{path.name}' in head, path
         if '448' in path.stem or '224' in path.stem:
             assert 'Published: mAP' in head and 'Not run here' in head, path
