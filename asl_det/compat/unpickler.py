@@ -140,7 +140,8 @@ class Unpickler(pickle._Unpickler):
                 or kind is torch.UntypedStorage) or not isinstance(size, int) or len(view) > 1:
             raise pickle.UnpicklingError('a storage without type or size')
         if view:  # made before it is read, of the size that the pickle says
-            self._storages[key] = size * getattr(kind, 'dtype', torch.uint8).itemsize
+            one = torch.empty((), dtype=getattr(kind, 'dtype', torch.uint8), device='meta')
+            self._storages[key] = size * one.element_size()  # dtype.itemsize: since torch 2.1
             self._in_file(sum(self._storages.values()))
         self.append(self.persistent_load(saved_id))
 
