@@ -1,4 +1,4 @@
-# make quickstart | make multilabel | make test | make test-onedl | make test-faults | make lint | make clean
+# make quickstart | multilabel | test | test-onedl | test-oldest | test-faults | lint | clean
 PYTHON ?= python3
 STACK ?= openmmlab
 VENV := .venv$(if $(filter onedl,$(STACK)),-onedl)
@@ -8,7 +8,7 @@ CONFIG := configs/digits/retinanet_r18-w16_fpn_asl-800i_digits.py
 ML_RUN := work_dirs/multilabel
 ML_CONFIG := configs/multilabel/resnet18-w16_asl_digits.py
 
-.PHONY: quickstart multilabel coco18 test test-onedl test-faults lint clean
+.PHONY: quickstart multilabel coco18 test test-onedl test-oldest test-faults lint clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/asl-det data digits
@@ -59,6 +59,14 @@ test: $(VENV)/installed
 test-onedl:
 	$(MAKE) test STACK=onedl
 
+# The oldest versions that pyproject.toml allows: PYTHON=python3.10 make test-oldest. Without the
+# networks of every family of timm, which are those of the pinned one.
+OLDEST := .venv-oldest
+test-oldest: ARGS ?= tests/losses tests/detection tests/multilabel tests/config tests/files \
+    --ignore tests/multilabel/test_timm_families.py
+test-oldest: $(OLDEST)/installed
+	$(OLDEST)/bin/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
 # Trainings killed at every write, then at 30 random moments in each of four cases: about half an
 # hour.
 FAULTS := work_dirs/faults
@@ -80,10 +88,16 @@ lint: $(VENV)/installed
 
 # Environments and builds; work_dirs/ holds trained models and stays.
 clean:
-	rm -rf .venv .venv-onedl *.egg-info build
+	rm -rf .venv .venv-onedl $(OLDEST) *.egg-info build
 
 # Made anew where the pinned versions or the dependencies change.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(STACK),multilabel,test]'
+	@touch $@
+
+$(OLDEST)/installed: pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt uv pytest pytest-xdist
+	$(OLDEST)/bin/uv pip install -q --python $(OLDEST)/bin/python --resolution lowest-direct -e '.[openmmlab,multilabel]'
 	@touch $@
