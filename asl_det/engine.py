@@ -11,9 +11,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 
-from asl_det.compat.weights import unwrap
 from asl_det.config.new_style import as_data
 from asl_det.config.options import apply_options, use_amp, without_amp
 from asl_det.config.read import import_modules, read_config
@@ -24,13 +23,12 @@ from asl_det.config.schedule import (
     scale_one_cycle,
 )
 from asl_det.config.signatures import arguments
-from asl_det.detection.operating_point import Chosen, choose_thresholds, usual_threshold
+from asl_det.detection.operating_point import decide, usual_threshold
 from asl_det.detection.swap import print_swaps, swap_losses, take_swap
 from asl_det.errors import Stopped, UserError, check_seed
 from asl_det.files.code import versions
 from asl_det.files.identity import hold
 from asl_det.files.whole import write_whole
-from asl_det.multilabel.classifier import is_classifier
 from asl_det.multilabel.thresholds import Thresholds
 from asl_det.preflight.checks import require
 from asl_det.preflight.classes import set_num_classes
@@ -353,7 +351,7 @@ def test(cfg: Config,
         if out is not None:
             set_files(runner, prefixes, out)
         runner.register_hook(hooks.LoadWeightsHook('test', checkpoint, partial))
-        chosen = _use_thresholds(runner, cfg, checkpoint, thresholds)
+        chosen = decide(runner, cfg, checkpoint, thresholds)
         metrics = _test(runner)
     if out is not None and is_main_process():
         record = dict(config=config, checkpoint=str(checkpoint), metrics=metrics,
@@ -382,24 +380,6 @@ def _known(runner: Runner, metrics: Dict[str, float]) -> Dict[str, float]:
         runner.logger.warning('the test set has no objects: there are no metrics')
         return {}
     return metrics
-
-
-def _use_thresholds(runner: Runner, cfg: Config, checkpoint: str,
-                    asked: Union[Thresholds, float, None]) -> Optional[Chosen]:
-    """Have labels predicted, or boxes drawn, from the thresholds on."""
-    classes = (getattr(runner.test_loop.dataloader.dataset, 'metainfo', None) or {}).get('classes')
-    if not classes:
-        return None
-    content: Any = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    meta = content.get('meta') if isinstance(content, dict) else None
-    chosen = choose_thresholds(asked, cfg.model, classes, meta if isinstance(meta, dict) else {},
-                               checkpoint)
-    if is_classifier(cfg.model):
-        model: Any = unwrap(runner.model)
-        model.use_thresholds(chosen.thresholds, classes, calibrate=False)
-    runner.register_hook(hooks.DecideHook(chosen.thresholds, classes))
-    log_lines(runner, [f'thresholds: {chosen.why}'])
-    return chosen
 
 
 def _plain(value: Any) -> Any:

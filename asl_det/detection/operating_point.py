@@ -5,12 +5,17 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
+from mmengine.config import Config
+from mmengine.runner import CheckpointLoader, Runner
 
+from asl_det.compat.weights import unwrap
 from asl_det.detection.places import find_losses, takes_sigmoid
 from asl_det.losses.functional import asymmetric_loss
 from asl_det.multilabel.classifier import is_classifier
 from asl_det.multilabel.thresholds import Thresholds, probability
 from asl_det.registry import type_name
+from asl_det.training.hooks import DecideHook
+from asl_det.training.screen import log_lines
 
 EVEN = 0.5  # of probabilities that mean what they say, and where a loss is not known
 SURE = 0.99  # where the margin lets what is as likely as not rise without end
@@ -66,6 +71,34 @@ def _own(model: Dict[str, Any], classes: Sequence[str], meta: Dict[str, Any],
     return Chosen(Thresholds(usual_threshold(model), by_class, model.get('temperature', 1.0),
                              model.get('bias', 0.0)), 'model.threshold of the config: the '
                   'checkpoint has none')
+
+
+def decide(runner: Runner, cfg: Config, checkpoint: str,
+           asked: Union[Thresholds, float, None]) -> Optional[Chosen]:
+    """Have a test predict labels, or draw boxes, from the thresholds on.
+
+    Args:
+        runner: of the test.
+        cfg: its config.
+        checkpoint: file or URL.
+        asked: see :func:`choose_thresholds`.
+
+    Returns:
+        None where the data set names no classes.
+    """
+    classes = (getattr(runner.test_loop.dataloader.dataset, 'metainfo', None) or {}).get('classes')
+    if not classes:
+        return None
+    content: Any = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    meta = content.get('meta') if isinstance(content, dict) else None
+    chosen = choose_thresholds(asked, cfg.model, classes, meta if isinstance(meta, dict) else {},
+                               checkpoint)
+    if is_classifier(cfg.model):
+        model: Any = unwrap(runner.model)
+        model.use_thresholds(chosen.thresholds, classes, calibrate=False)
+    runner.register_hook(DecideHook(chosen.thresholds, classes))
+    log_lines(runner, [f'thresholds: {chosen.why}'])
+    return chosen
 
 
 def usual_threshold(model: Dict[str, Any]) -> float:
