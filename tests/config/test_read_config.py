@@ -97,12 +97,6 @@ def test_a_list_of_names_where_dicts_are_built_is_refused(command, digits):
         assert f"{key}.0: 'TensorboardVisBackend' is text: expected dict(type=" in said
 
 
-def test_thresholds_for_a_detector_are_refused_before_anything_is_built(command, tmp_path, digits):
-    (tmp_path / 'a.pth').touch()
-    said = command('test', DETECTOR, tmp_path / 'a.pth', '--data-root', digits, '--threshold', 0.5)
-    assert 'thresholds are for multi-label classifiers, but the config has a RetinaNet' in said
-
-
 def test_another_networks_checkpoint_is_refused_before_anything_starts(command, tmp_path, digits):
     torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(2)}), tmp_path / 'a.pth')
     said = command('test', DETECTOR, tmp_path / 'a.pth', '--data-root', digits)
@@ -427,7 +421,8 @@ def test_a_training_starts_past_a_check_only_when_it_is_asked_to(command, write,
     said = command('train', config, '--data-root', digits)
     assert said.count('check_images could not look at it (ZeroDivisionError') == 2  # train and val
     monkeypatch.setenv('ASL_DET_IGNORE_CHECKS', 'check_images')
-    monkeypatch.setattr('asl_det.engine.build_runner', lambda cfg: sys.exit('it starts'))
+    monkeypatch.setattr('asl_det.training.screen.build_runner',
+                        lambda cfg: sys.exit('it starts'))
     assert run_command('train', config, '--data-root', digits, '--work-dir',
                        tmp_path / 'run') == 'it starts'
 
