@@ -20,6 +20,7 @@ FLAGS = {'data_root': 'data_root', 'classes': 'classes', 'epochs': 'max_epochs',
          'loss': 'loss', 'loss_options': 'loss_options', 'loss_where': 'loss_where',
          'workers': 'workers', 'image_size': 'image_size', 'val_interval': 'train_cfg.val_interval',
          **{name: name for name in ('train_json', 'train_images', 'val_json', 'val_images')}}
+OWN_DATA = {'train': 'train on', 'val': 'validate and test on'}
 KEY_VALUES = ('cfg_options', 'loss_options')  # flags of KEY=VALUE texts
 # What a disk, its rights or the name of a place is to blame for, wherever it comes up.
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.ENOTDIR,
@@ -129,12 +130,14 @@ def add_batch_size(parser: argparse.ArgumentParser, what: str, default: Optional
                         help=what + (' (default: as the config says)' if default is None else ''))
 
 
-def add_own_data(parser: argparse.ArgumentParser, split: str, what: str) -> None:
+def add_own_data(parser: argparse.ArgumentParser, *splits: str) -> None:
     """Annotations and images of the user in the place of those of the config."""
-    parser.add_argument(f'--{split}-json', metavar='FILE', help=f'COCO json to {what}, whose '
-                        'classes the network gets (default: as the config says)')
-    parser.add_argument(f'--{split}-images', metavar='DIR', help='folder of the images of '
-                        f'--{split}-json (default: as the config says)')
+    for split in splits or OWN_DATA:
+        parser.add_argument(f'--{split}-json', metavar='FILE', help=f'COCO json to '
+                            f'{OWN_DATA[split]}, whose classes the network gets (default: as the '
+                            'config says)')
+        parser.add_argument(f'--{split}-images', metavar='DIR', help='folder of the images of '
+                            f'--{split}-json (default: as the config says)')
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

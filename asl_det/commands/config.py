@@ -6,11 +6,12 @@
 
 import argparse
 
-from asl_det.commands.command_line import add_config, config_options
+from asl_det.commands.command_line import add_config, add_own_data, config_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
+    add_own_data(parser)
     parser.add_argument('--out', metavar='FILE', help='write it here (default: it is printed)')
 
 

@@ -8,6 +8,8 @@ import argparse
 
 from asl_det.commands.command_line import add_image_size, read_image_size
 
+NEXT = {'detection': 'asl_det::digits/retinanet_r18-w16_fpn_asl-800i_digits.py',
+        'multilabel': 'asl_det::multilabel/resnet18-w16_asl_digits.py'}  # config of each preset
 OLD = {'--size': '--image-size'}
 
 
@@ -41,13 +43,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     import time
+    from shlex import quote
 
-    from asl_det.data.digits import PRESETS, make_digits
+    from asl_det.data.digits import PRESETS, SPLITS, make_digits
+    from asl_det.files.reading import read_json
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     if args.image_size:
         given['size'], _ = read_image_size(given.pop('image_size'), square=True)
-    settings = {**PRESETS[given.pop('preset')], **given}
+    settings = {**PRESETS[args.preset], **given}
+    settings.pop('preset')
+    root = settings.pop('root')
     start = time.time()
-    written = make_digits(settings.pop('root'), **settings)
-    print(f'made in {time.time() - start:.1f} s' if written else 'already there')
+    written = make_digits(root, **settings)
+    train, val = (len(read_json(f'{root}/instances_{split}.json')['images']) for split in SPLITS)
+    print(f'{root}: {train:,} images to train on, {val:,} to validate on, '
+          + (f'made in {time.time() - start:.1f} s' if written else 'already there'))
+    place = '' if root == PRESETS[args.preset]['root'] else f' --data-root {quote(root)}'
+    print(f'next: asl-det train {NEXT[args.preset]}{place}')

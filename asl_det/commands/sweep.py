@@ -10,7 +10,13 @@ import argparse
 import re
 import sys
 
-from asl_det.commands.command_line import add_config, add_metrics, add_overwrite, config_options
+from asl_det.commands.command_line import (
+    add_config,
+    add_metrics,
+    add_overwrite,
+    add_own_data,
+    config_options,
+)
 from asl_det.errors import UserError
 
 OLD = {'--anew': '--overwrite'}
@@ -18,6 +24,7 @@ OLD = {'--anew': '--overwrite'}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)  # of all runs
+    add_own_data(parser)
     parser.add_argument('--work-dir', required=True, metavar='DIR',
                         help='folder of all runs; the same again continues')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], metavar='N',

@@ -18,7 +18,7 @@ OLD = {'--show-dir': '--show', '--thresholds': '--threshold'}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT', help='file or URL')
-    add_own_data(parser, 'val', 'test on')
+    add_own_data(parser, 'val')
     parser.add_argument('--out', metavar='results.json', help='write the metrics here, and '
                         'detections beside it (default: nothing is written)')
     parser.add_argument('--show', metavar='DIR', help='draw truth and predictions of every image '

@@ -17,8 +17,7 @@ from asl_det.commands.command_line import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
-    add_own_data(parser, 'train', 'train on')
-    add_own_data(parser, 'val', 'validate and test on')
+    add_own_data(parser)
     parser.add_argument('--val-interval', type=int, metavar='N', help='epochs (or steps, if the '
                         'config counts those) between validations (default: as the config says)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',

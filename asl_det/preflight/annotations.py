@@ -90,6 +90,16 @@ def inspect(place: str, dataset: Dict[str, Any]) -> Contents:
     return _SEEN[key]
 
 
+def count_labels(run: Run) -> Tuple[int, int]:
+    """Images and labels (boxes, or classes of images) of all data sets whose files are here.
+
+    Only of a run without errors; data sets that only mmdet reads have no count.
+    """
+    contents = [inspect(place, dataset) for place, dataset in run.splits() if is_local(dataset)]
+    return (sum(len(c.images) for c in contents),
+            sum(int(c.counts.sum()) for c in contents if c.counts is not None))
+
+
 def annotation_file(dataset: Dict[str, Any]) -> str:
     """The file that ``ann_file`` names under ``data_root``, or ''."""
     path = dataset.get('ann_file') or ''

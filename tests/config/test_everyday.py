@@ -7,6 +7,7 @@ from command_line import run_command
 
 from asl_det.commands.command_line import config_options
 from asl_det.commands.main import parser_of
+from asl_det.data.digits import make_digits
 from asl_det.engine import load_config
 from asl_det.errors import UserError
 from asl_det.files.nested import dicts
@@ -117,6 +118,18 @@ def test_own_data_is_set_at_all_its_places_with_the_classes_of_the_file(own, tmp
     assert {d['num_classes'] for _, d in dicts(cfg.model) if 'num_classes' in d} == {2}
     cfg = loaded(config, *own, '--classes', 'class 3')
     assert cfg.test_dataloader.dataset.metainfo.classes == ('class 3',)
+
+
+def test_config_and_check_take_own_data_too(own, tmp_path, capsys):
+    assert run_command('config', DETECTOR, *own, '--out', tmp_path / 'out.py') is None
+    assert load_config(str(tmp_path / 'out.py')).pretty_text == loaded(DETECTOR, *own).pretty_text
+    make_digits(tmp_path / 'mine', num_train=3, num_val=2)
+    places = [(f'--{split}-json', tmp_path / f'mine/instances_{split}.json',
+               f'--{split}-images', tmp_path / f'mine/{split}') for split in ('train', 'val')]
+    capsys.readouterr()
+    assert run_command('check', DETECTOR, *places[0], *places[1]) is None
+    boxes = sum(len(json.loads(place[1].read_text())['annotations']) for place in places)
+    assert f'5 images and {boxes} labels were looked at; at most' in capsys.readouterr().out
 
 
 def test_half_of_own_data_and_data_sets_of_another_kind_are_refused(own):

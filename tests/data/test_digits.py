@@ -1,4 +1,5 @@
 import json
+import re
 
 import cv2
 import numpy as np
@@ -6,7 +7,9 @@ import pytest
 from command_line import run_command
 from pycocotools.coco import COCO
 
-from asl_det.data.digits import draw_canvas, load_scans, make_digits
+from asl_det.commands.digits import NEXT
+from asl_det.data.digits import PRESETS, draw_canvas, load_scans, make_digits
+from asl_det.engine import load_config
 from asl_det.errors import UserError
 
 
@@ -138,6 +141,22 @@ def test_settings_out_of_range_are_refused(tmp_path, kwargs, message):
 def test_the_command_ends_with_one_line_for_wrong_settings(tmp_path):
     assert run_command('data digits', tmp_path, '--num-val', 0) == (
         'error: num_train=1000, num_val=0: expected at least 1 each')
+
+
+@pytest.mark.parametrize('preset', list(PRESETS))
+def test_the_command_says_what_is_where_and_how_to_go_on(tmp_path, monkeypatch, capsys, preset):
+    monkeypatch.chdir(tmp_path)
+    few = '--preset', preset, '--num-train', 3, '--num-val', 2
+    for root, place in (((), ''), (('a b',), " --data-root 'a b'")):
+        for ended in (r'made in [\d.]+ s', 'already there'):
+            assert run_command('data digits', *root, *few) is None
+            said, then = capsys.readouterr().out.splitlines()
+            name = root[0] if root else PRESETS[preset]['root']
+            assert re.fullmatch(
+                f'{name}: 3 images to train on, 2 to validate on, {ended}', said)
+            assert then == f'next: asl-det train {NEXT[preset]}{place}'
+    cfg = load_config(NEXT[preset])
+    assert PRESETS[preset]['root'] in str(cfg.train_dataloader)
 
 
 def test_json_states_how_it_was_made(tmp_path):

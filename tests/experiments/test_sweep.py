@@ -93,9 +93,13 @@ def test_losses_are_an_axis_of_a_sweep_with_differences_to_one_of_them(quick, tm
                                     'randomness.seed': options['randomness.seed']})
 
     monkeypatch.setattr(sweep_module, 'load_config', load)
-    command = [quick, '--work-dir', tmp_path / 'work', '--losses', 'focal', 'asl', '--seeds', 0, 1]
+    own = {'train_json': 'a.json', 'train_images': 'a', 'val_json': 'b.json', 'val_images': 'b'}
+    command = [quick, '--work-dir', tmp_path / 'work', '--losses', 'focal', 'asl', '--seeds', 0, 1,
+               *(text for name, value in own.items()
+                 for text in (f'--{name.replace("_", "-")}', value))]
     assert run(*command) is None
     assert set(seen) == {('focal', None), ('asl', None)}
+    assert all(own.items() <= options.items() for options in seen.values())
     text = capsys.readouterr().out
     assert '| asl | 3.500 ± 0.707 |' in text and '| asl | +2.000 ± 0.000 |' in text
     saved = json.loads((tmp_path / 'work/sweep.json').read_text())
