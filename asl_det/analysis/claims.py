@@ -31,7 +31,13 @@ class Claims(NamedTuple):
 
 
 def claims_of_labels(logits: np.ndarray, targets: np.ndarray) -> List[Claims]:
-    """From logits and targets ``(N, C)`` (1, 0, or -1 for unknown) to a list of C."""
+    """From logits and targets ``(N, C)`` (1, 0, or -1 for unknown) to a list of C.
+
+    Infinite logits, of classes that a model masks, count as the outermost of the others.
+    """
+    finite = logits[np.isfinite(logits)]
+    if len(finite) < logits.size:
+        logits = np.clip(logits, finite.min(initial=0), finite.max(initial=0))
     claims = []
     for column, target in zip(logits.T, targets.T, strict=True):
         images = np.flatnonzero(target >= 0)

@@ -107,9 +107,6 @@ def read_results(results: str, annotations: Optional[str], iou: float
             logits = logits_of(found.scores)
             say_lost(found.scores[found.targets >= 0], found.targets[found.targets >= 0] == 1,
                      'write the file again with asl-det test, which puts the logits beside them')
-        elif not np.isfinite(logits).all():  # of classes that a model masks
-            finite = logits[np.isfinite(logits)]
-            logits = np.clip(logits, finite.min(), finite.max())
         return found.classes, claims_of_labels(logits, found.targets), len(logits)
     if not annotations:
         raise UserError(f'{results} is taken for boxes in COCO\'s result format: give '

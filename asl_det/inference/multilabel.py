@@ -123,8 +123,7 @@ class MultiLabelInferencer(FromCheckpoint, BaseInferencer):
         if 'logits' not in record:
             return None
         logits = torch.tensor(record['logits'])
-        chosen = logits.sigmoid().double() >= torch.tensor(self.thresholds.of(self.classes),
-                                                           dtype=torch.float64)
+        chosen = logits.double() >= torch.from_numpy(logit(self.thresholds.of(self.classes)))
         return MultiLabelSample(logits=logits, scores=logits.sigmoid(),
                                 pred_labels=chosen.nonzero().squeeze(1))
 

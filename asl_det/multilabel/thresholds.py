@@ -2,10 +2,12 @@
 
 import json
 import math
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
+import numpy as np
 from mmengine.runner import CheckpointLoader
 from scipy.special import logit
 
@@ -18,6 +20,7 @@ KEYS = ('global', 'classes', 'temperature', 'bias', 'temperatures', 'biases', 's
 OBJECTS = ('classes', 'temperatures', 'biases', 'source')
 
 Points = Sequence[Tuple[float, float]]
+FAR = 1e30  # logits beyond it, as the infinite ones of classes that a model masks
 
 
 def along(points: Points, x: Any) -> Any:
@@ -25,10 +28,12 @@ def along(points: Points, x: Any) -> Any:
 
     Args:
         points: ``(x, y)``, both rising; none for the same as ``x``.
-        x: a number, numpy array or torch tensor, of any shape; finite.
+        x: numpy number or array, or torch tensor, of any shape; what is beyond
+            1e30, infinity too, counts as that.
     """
     if not points:
         return x
+    x = x.clip(-FAR, FAR)
     slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(points, points[1:], strict=False)]
     y = points[0][1] + slopes[0] * (x - points[0][0])
     for (knot, _), before, after in zip(points[1:-1], slopes, slopes[1:], strict=False):
@@ -96,7 +101,7 @@ class Thresholds:
         back = [(y, x) for x, y in self.curve]
         wanted = [float(logit(t) - bias) * temperature for t, temperature, bias in zip(
             self.of(classes), *self.scales(classes), strict=True)]
-        return [along(back, w) if math.isfinite(w) else w for w in wanted]
+        return [float(along(back, np.float64(w))) if math.isfinite(w) else w for w in wanted]
 
     def to_dict(self) -> Dict[str, Any]:
         """The content of the json file."""
@@ -212,8 +217,9 @@ def _curve(value: Any, where: str) -> Points:
         isinstance(point, (list, tuple)) and len(point) == 2 for point in value)
     points = [(_number(x, f'{where}: curve'), _number(y, f'{where}: curve')) for x, y in value] \
         if rising else []
-    if not rising or any(a[i] >= b[i] for a, b in zip(points, points[1:], strict=False)
-                         for i in (0, 1)):
+    if not rising or not all(
+            a[i] < b[i] and 0 < (b[1 - i] - a[1 - i]) / (b[i] - a[i]) < math.inf
+            for a, b in zip(points, points[1:], strict=False) for i in (0, 1)):
         raise UserError(f'{where}: curve is {value!r}; expected pairs of numbers, both rising')
     return tuple(points)
 
@@ -231,6 +237,7 @@ def _of(own: Mapping[str, float], default: float, classes: Sequence[str]) -> Lis
 
 
 def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not \
+            abs(value) <= sys.float_info.max:
         raise UserError(f'{where} is {value!r}; expected a number')
     return float(value)

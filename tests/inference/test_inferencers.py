@@ -175,6 +175,12 @@ def test_temperature_and_bias_change_the_logits_before_the_threshold(classifier)
     assert calibrated.pred_labels.tolist() == (expected >= 0.5).nonzero().flatten().tolist()
 
 
+def test_a_kept_result_is_decided_on_its_logits_again(classifier):
+    infer = MultiLabelInferencer(None, classifier, device='cpu', thresholds=0.99999999)
+    logits = [17.5, 18.5, *[0.0] * (len(infer.classes) - 2)]  # sigmoids in float32: 1
+    assert infer.restore(dict(logits=logits)).pred_labels.tolist() == [1]
+
+
 def test_the_start_of_the_weights_is_not_fetched(tmp_path):
     cfg = classifier_config(pretrained=True, checkpoint='https://nowhere.invalid/x.pth')
     cfg.model.checkpoint = '/nowhere/y.pth'

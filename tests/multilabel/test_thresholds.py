@@ -30,6 +30,7 @@ def test_a_file_says_one_threshold_a_class_and_how_logits_become_scores(tmp_path
     ({'global': 0.5, 'classes': {'cow': -0.1}}, "class 'cow' is -0.1"),
     ({'global': 0.5, 'temperature': 0}, 'above 0'),
     ({'global': 0.5, 'bias': float('nan')}, 'bias is nan'),
+    ({'global': 0.5, 'bias': 10**400}, 'bias is 1000.*expected a number'),
     ({'global': 0.5, 'source': 'a'}, 'source')])
 def test_another_content_is_an_error_that_names_file_and_key(content, what, tmp_path):
     (tmp_path / 'a.json').write_text(json.dumps(content))
@@ -66,9 +67,13 @@ def test_a_curve_and_scales_of_classes_decide_on_the_networks_own_logits(tmp_pat
     assert along(thresholds.curve, np.array([-3.0, 16.0])) == pytest.approx([-11.5, 7.0])
     torch.testing.assert_close(along(thresholds.curve, torch.from_numpy(x)),
                                torch.from_numpy(along(thresholds.curve, x)))
+    masked = along(thresholds.curve, torch.tensor([-np.inf, 0.0, np.inf])).sigmoid()
+    assert masked.tolist() == [0.0, pytest.approx(1 / (1 + np.e)), 1.0]
 
 
-@pytest.mark.parametrize('curve', [[[0, 0]], [[0, 0], [1, 0]], [[1, 0], [0, 1]], [[0, 0], [1]],
+@pytest.mark.parametrize('curve', [[[0, 0]], [[-1e308, 0], [1e308, 1]],
+                                   [[-1, -1], [0, 0], [1e-320, 1]],
+                                   [[0, 0], [1, 0]], [[1, 0], [0, 1]], [[0, 0], [1]],
                                    [[0, 0], [1, 'a']], {'a': 1}, [[0, 0], [float('nan'), 1]]])
 def test_a_curve_that_does_not_rise_is_refused(curve):
     with pytest.raises(UserError, match='here: curve is .*expected'):

@@ -69,7 +69,7 @@ class CalibrationHook(Hook):
                        outputs: Optional[Sequence[Any]] = None) -> None:
         if batch_idx == 0:  # RawAndEMAValLoop has two passes in an epoch
             self._passes.append([])
-        self._passes[-1] += filter(None, map(_seen, outputs or ()))
+        self._passes[-1] += filter(None, map(_seen, () if outputs is None else outputs))
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         better = [hook.better for hook in runner.hooks if isinstance(hook, RawAndEMAHook)]
@@ -85,24 +85,26 @@ class CalibrationHook(Hook):
                 checkpoint['meta']['thresholds'] = thresholds.to_dict()
 
     def after_train(self, runner: Runner) -> None:
-        last = [hook.last_ckpt for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)
-                and hook.saved_at == self._at == runner.iter]
-        if not last or not is_main_process():
+        savers = [hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)
+                  and (hook.saved_at == runner.iter or hook.save_last)]
+        if not savers or self._at != runner.iter or not is_main_process():
             return
         thresholds = self._calibrate(runner)
         if thresholds is None:
             return
         try:
-            thresholds.save_in_checkpoint(last[0])
+            # What early stopping saves after this has them anyway.
+            if savers[0].saved_at == runner.iter:
+                thresholds.save_in_checkpoint(savers[0].last_ckpt)
+            said = summary(self._report)
+            runner.logger.info(said)
+            runner.message_hub.update_info('calibration', said, resumed=False)
             folder = Path(runner.work_dir)
             write_whole(folder / REPORT, json.dumps(self._report, indent=2) + '\n')
             from asl_det.analysis.threshold_report import plot_reliability
             plot_reliability(self._report, folder / FIGURE)
         except Exception as error:
             say(runner, self, error)
-        said = summary(self._report)
-        runner.logger.info(said)
-        runner.message_hub.update_info('calibration', said, resumed=False)
 
     def _calibrate(self, runner: Runner) -> Optional[Thresholds]:
         if self._report is None:
@@ -159,7 +161,7 @@ class DecideHook(Hook):
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None,
                         outputs: Optional[Sequence[Any]] = None) -> None:
-        for sample in outputs or ():
+        for sample in () if outputs is None else outputs:
             if not isinstance(sample, BaseDataElement):  # of another task
                 continue
             if 'logits' in sample:
@@ -216,8 +218,10 @@ def annotated(dataset: Any, names: Sequence[str]) -> Dict[Hashable, Boxes]:
         objects = info.get('instances') or []
         key = tuple((name, info.get(name)) for name in names)
         if key in truth:
+            then = 'it is there twice' if 'img_id' in names else \
+                'add img_id to meta_keys of PackDetInputs'
             raise UserError(f'two images of the validation set have the same {" and ".join(names)} '
-                            f'({info.get("img_path")}): add img_id to meta_keys of PackDetInputs')
+                            f'({info.get("img_path")}): {then}')
         truth[key] = Boxes(
             np.array([one['bbox'] for one in objects], float).reshape(-1, 4),
             np.array([one['bbox_label'] for one in objects], int),

@@ -173,3 +173,43 @@ def test_two_images_of_one_name_are_told():
             return dict(img_path='a.png', instances=[])
     with pytest.raises(calibration.UserError, match='two images .* same img_path .a.png.: add'):
         calibration.annotated(Twice(), ['img_path'])
+
+
+def test_an_image_that_is_there_twice_is_told():
+    class Twice:
+        def __len__(self):
+            return 2
+
+        def get_data_info(self, i):
+            return dict(img_path='a.png', img_id=7, instances=[])
+    with pytest.raises(calibration.UserError, match='a.png.: it is there twice'):
+        calibration.annotated(Twice(), ['img_path', 'img_id'])
+
+
+def test_a_model_may_predict_tensors():
+    hook = CalibrationHook(0.5)
+    hook.after_val_iter(None, 0, outputs=torch.zeros(2, 3))
+    assert hook._passes == [[]]
+    DecideHook(Thresholds(0.5), ['cat']).after_test_iter(None, 0, outputs=torch.zeros(2, 3))
+
+
+def test_the_report_is_there_where_early_stopping_saves_after_the_last_step(digits, tmp_path):
+    cfg = guesser(digits)
+    cfg.default_hooks.checkpoint.interval = 100
+    cfg.custom_hooks = [dict(type='EarlyStoppingHook', monitor='coco/bbox_mAP', rule='greater',
+                             patience=1, min_delta=0.5)]
+    cfg.train_cfg.max_iters = 20
+    last = train(cfg, work_dir=str(tmp_path), verbose=False)
+    assert last.name == 'iter_4.pth' and thresholds_of(last)
+    assert (tmp_path / 'calibration.json').exists() and (tmp_path / 'reliability.png').exists()
+
+
+def test_nothing_is_said_to_be_chosen_that_can_not_be_written(digits, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError('No space left on device')
+    monkeypatch.setattr(Thresholds, 'save_in_checkpoint', full)
+    last = train(guesser(digits), work_dir=str(tmp_path), verbose=False)
+    assert thresholds_of(last) is None
+    log, = tmp_path.glob('2*/2*.log')
+    assert 'No space left' in log.read_text()
+    assert 'predicted from the score' not in log.read_text()
