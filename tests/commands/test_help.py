@@ -13,7 +13,6 @@ from asl_det.commands.main import COMMANDS, main, module_of, overview, parser_of
 from asl_det.data.digits import PRESETS
 from asl_det.detection import KINDS
 from asl_det.experiments.suggest import GRADIENT_SHARE, MARGIN_SHARE
-from asl_det.multilabel.thresholds import Thresholds
 
 
 def test_all_commands_fit_a_screen_each_with_an_example_that_is_right():
@@ -90,7 +89,7 @@ def test_old_spellings_go_on_with_a_line_that_gives_the_new_one(monkeypatch, cap
                         lambda cfg, checkpoint, **kwargs: asked.update(kwargs) or {})
     config = 'configs/multilabel/resnet18-w16_asl_digits.py'
     assert run_command('test', config, 'a.pth', '--thresholds=0.25', '--show-dir', 'drawn') is None
-    assert asked['thresholds'] == Thresholds(0.25) and asked['show_dir'] == 'drawn'
+    assert asked['thresholds'] == 0.25 and asked['show_dir'] == 'drawn'
     said = capsys.readouterr().err
     assert said == ('--thresholds is called --threshold now; the old name goes with the next '
                     'release\n--show-dir is called --show now; the old name goes with the next '

@@ -16,6 +16,7 @@ from asl_det import engine
 from asl_det.data.digits import make_digits
 from asl_det.errors import UserError
 from asl_det.multilabel import MLDecoderHead, MultiLabelClassifier, TimmBackbone
+from asl_det.training.runner import build_runner
 
 ASL = dict(type='AsymmetricLoss', use_sigmoid=True)
 TINY = dict(type='TimmBackbone', model_name='test_resnet')
@@ -101,7 +102,7 @@ def test_pretrained_weights_are_those_of_the_checkpoint_after_a_training_without
     cfg = config(images, backbone, size, head, default_hooks=dict(checkpoint=None))
     cfg.custom_hooks = []
     cfg.update(work_dir=str(tmp_path), launcher='none', experiment_name=tmp_path.name)
-    model = engine.build_runner(cfg).train()
+    model = build_runner(cfg).train()
     parameters = [k for k, v in model.named_parameters() if k.startswith(prefix)]
     assert parameters
     for key in parameters:

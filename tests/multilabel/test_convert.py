@@ -167,4 +167,4 @@ def test_the_command_says_what_was_mapped(source, tmp_path, monkeypatch, capsys)
     assert '372 weights  body.* -> backbone.model.body.*' in said
     assert '2 weights  head.* -> head.*' in said
     opened = open_checkpoint(None, str(tmp_path / 'b.pth'))
-    assert opened.classes[79] == 'name 79' and opened.thresholds.default == 0.3
+    assert opened.classes[79] == 'name 79' and opened.choose().thresholds.default == 0.3

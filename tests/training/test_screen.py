@@ -40,7 +40,8 @@ def test_a_training_shows_a_digest_progress_and_metrics_and_its_log_has_all(digi
         assert part in said
     assert lines[first].endswith(' left') and lines[first + 1].startswith('training 2/2  loss ')
     assert lines[first + 2].startswith('after step 2: coco/bbox_mAP 0')
-    assert lines[-3].startswith('checkpoint: ')
+    assert lines[first + 3].startswith('no threshold was chosen (')
+    assert lines[first + 4].startswith('checkpoint: ')
     (log,) = tmp_path.glob('*/*.log')
     assert 'System environment' in log.read_text() and 'bbox_mAP_copypaste' in log.read_text()
 

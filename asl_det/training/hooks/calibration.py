@@ -119,7 +119,9 @@ class CalibrationHook(Hook):
                                     folds=FOLDS, fixed=self.usual)
             except Exception as error:
                 self._report = {}
-                runner.logger.info(f'no threshold was chosen ({error}): {self.usual:.2f} is used')
+                said = f'no threshold was chosen ({error}): {self.usual:.2f} is used'
+                runner.logger.info(said)
+                runner.message_hub.update_info('calibration', said, resumed=False)
                 if not isinstance(error, UserError):
                     say(runner, self, error)
         if not self._report:
