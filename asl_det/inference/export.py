@@ -183,7 +183,7 @@ def preprocessing(cfg: Config, model: nn.Module, size: Optional[Tuple[int, int]]
     if size is None:
         if not change:
             raise UserError('the test pipeline does not resize: give the size of the pictures with '
-                            '--size HEIGHT WIDTH')
+                            '--image-size HEIGHT WIDTH')
         scale = resize['scale']
         width, height = (scale, scale) if isinstance(scale, int) else scale
         divisor = getattr(normalise, 'pad_size_divisor', 1) if resize['keep_ratio'] else 1

@@ -122,7 +122,7 @@ def test_the_metadata_say_how_a_picture_is_prepared():
     assert preprocessing(cfg, model, (32, 32))['size'] == [32, 32]
     steps = cfg.test_dataloader.dataset.pipeline
     del steps[1]
-    with pytest.raises(UserError, match='does not resize: give the size'):
+    with pytest.raises(UserError, match='does not resize: .* --image-size HEIGHT'):
         preprocessing(cfg, model)
     assert preprocessing(cfg, model, (32, 32))['interpolation'] is None
     steps.insert(1, dict(type='TorchvisionTransform', name='CenterCrop', size=32))
