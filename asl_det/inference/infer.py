@@ -22,7 +22,7 @@ from asl_det.inference.pipeline import UnreadableError, batches, pipeline_of
 from asl_det.inference.sources import Picture, find_pictures, frames, video_facts
 from asl_det.inference.store import Store
 from asl_det.multilabel.classifier import is_classifier
-from asl_det.multilabel.thresholds import Thresholds
+from asl_det.multilabel.thresholds import Thresholds, span
 
 
 @dataclass
@@ -138,10 +138,9 @@ class _Run:
     def _predicted(self) -> str:
         found = [entry['predicted'] for record in self.store.records()
                  for entry in record['result']]
-        least = sorted({f'{t:.2f}' for t in self.inferencer.thresholds.of(self.inferencer.classes)})
-        span = least[0] if len(least) == 1 else f'{least[0]} to {least[-1]}, by class,'
+        least = span(self.inferencer.thresholds.of(self.inferencer.classes))
         return (f'{sum(found)} of {len(found)} {self.inferencer.units} are predicted: from the '
-                f'score {span} on, {self.inferencer.why}')
+                f'score {least} on, {self.inferencer.why}')
 
     def _todo(self, pictures: Sequence[Picture]) -> Iterator[Dict[str, Any]]:
         """Inputs of the network, with ``origin``: picture, frame and image in BGR."""

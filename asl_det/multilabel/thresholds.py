@@ -5,7 +5,7 @@ import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.runner import CheckpointLoader
@@ -40,6 +40,12 @@ def along(points: Points, x: Any) -> Any:
         beyond = x - knot
         y = y + (after - before) * (beyond * (beyond > 0))
     return y
+
+
+def span(thresholds: Iterable[float]) -> str:
+    """Thresholds of classes as a sentence about a score has them: one, or from where to where."""
+    shown = sorted({f'{t:.2f}' for t in thresholds})
+    return shown[0] if len(shown) == 1 else f'{shown[0]} to {shown[-1]}, by class,'
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from asl_det.analysis.claims import Claims, claims_of_labels
 from asl_det.analysis.detections import Boxes, claims_of_predictions
 from asl_det.errors import UserError
 from asl_det.files.whole import write_whole
-from asl_det.multilabel.thresholds import Thresholds, along
+from asl_det.multilabel.thresholds import Thresholds, along, span
 from asl_det.training.hooks.drawing import say
 from asl_det.training.hooks.raw_and_ema import RawAndEMAHook
 from asl_det.training.hooks.safe_checkpoint import SafeCheckpointHook
@@ -235,9 +235,8 @@ def summary(report: Dict[str, Any]) -> str:
     """What was chosen, and what it gains on images that did not choose, in a sentence."""
     found, before = (report['metrics']['cross_validated'][k] for k in ('classes', 'fixed'))
     errors = [report['calibration'][k]['ece'] for k in ('none', report['calibrate'])]
-    chosen = sorted({f'{t:.2f}' for t in report['thresholds']['classes'].values()})
-    span = chosen[0] if len(chosen) == 1 else f'{chosen[0]} to {chosen[-1]}, by class,'
-    return (f'predicted from the score {span} on: precision {found["OP"]:.3f}, recall '
+    chosen = span(report['thresholds']['classes'].values())
+    return (f'predicted from the score {chosen} on: precision {found["OP"]:.3f}, recall '
             f'{found["OR"]:.3f}, F1 {found["OF1"]:.3f} (as it came, from {report["fixed"]:.2f} on: '
             f'{before["OF1"]:.3f}); calibration error {errors[0]:.3f} -> {errors[1]:.3f}; all on '
             'validation images that did not choose')
